@@ -1,0 +1,94 @@
+"""Bookkeeping of checkpoint folders `step-00001234/`: complete or ignored, newest first, old ones pruned.
+
+A checkpoint is complete when it holds `complete.json`, which lists every file with its size and is renamed
+into place last. What the files mean is the caller's business.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from spiritlm.config import Recipe
+from spiritlm.run.files import TEMPORARY, read_json, write_json
+
+COMPLETE_FILE = "complete.json"
+
+
+class CheckpointPolicy(Recipe):
+    """When checkpoints are written and which are kept."""
+
+    every: int = 0
+    """Steps between checkpoints; 0 writes one at the end and when stopped only."""
+    keep_last: int = 2
+    """How many of the newest are kept."""
+    permanent_every: int = 0
+    """A checkpoint whose step is a multiple of this is never deleted; 0 keeps none for ever."""
+
+
+class Checkpoints:
+    """The checkpoint folders under `root`."""
+
+    def __init__(self, root: Path, policy: CheckpointPolicy) -> None:
+        self.root, self.policy = root, policy
+
+    def due(self, step: int) -> bool:
+        return self.policy.every > 0 and step % self.policy.every == 0
+
+    def begin(self, step: int) -> Path:
+        """An empty folder to write the checkpoint of `step` into. One process calls it."""
+        folder = self.root / f"{TEMPORARY}step-{step:08d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def complete(self, step: int, state: dict[str, Any]) -> Path:
+        """Seal the folder that `begin(step)` gave, once every rank has written; `state` is kept as JSON.
+
+        Then prunes. Returns the final folder. One process calls it.
+        """
+        temporary, folder = self.root / f"{TEMPORARY}step-{step:08d}", self._folder(step)
+        files = {str(f.relative_to(temporary)): f.stat().st_size for f in temporary.rglob("*") if f.is_file()}
+        write_json(temporary / COMPLETE_FILE, {"step": step, "files": files, "state": state})
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+        self._prune()
+        return folder
+
+    def newest(self) -> Path | None:
+        """The newest complete checkpoint; incomplete and truncated ones are named in a warning and skipped."""
+        for folder in sorted(self.root.glob("step-*"), reverse=True):
+            if fault := _fault(folder):
+                warnings.warn(f"checkpoint {folder} is skipped: {fault}", stacklevel=2)
+            else:
+                return folder
+        return None
+
+    @staticmethod
+    def state(folder: Path) -> dict[str, Any]:
+        """The `state` that `complete` was given, with `step` added."""
+        record = read_json(folder / COMPLETE_FILE)
+        return {**record["state"], "step": record["step"]}
+
+    def _folder(self, step: int) -> Path:
+        return self.root / f"step-{step:08d}"
+
+    def _prune(self) -> None:
+        for folder in sorted(self.root.glob("step-*"))[: -self.policy.keep_last]:
+            step = int(folder.name.removeprefix("step-"))
+            if not (self.policy.permanent_every and step % self.policy.permanent_every == 0):
+                shutil.rmtree(folder)
+
+
+def _fault(folder: Path) -> str | None:
+    if not (folder / COMPLETE_FILE).is_file():
+        return "it has no complete.json"
+    for name, size in read_json(folder / COMPLETE_FILE)["files"].items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, expected {size}"
+    return None

@@ -1,0 +1,81 @@
+"""The command line every stage program has:
+
+    python FOLDER/PROGRAM.py RECIPE.toml [key=value ...] [--dry-run] [--debug]
+
+Exit status: 0 done (or done before), 2 the input cannot be used, 143 stopped by a signal with its state
+saved, 1 anything else. Errors of the person's input are one line on stderr; `--debug` adds the trace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from spiritlm.config import load_recipe
+from spiritlm.errors import InputError, Stopped
+from spiritlm.run.stage import Stage, StageRecipe, is_main_process
+
+R = TypeVar("R", bound=StageRecipe)
+
+
+def run_program(
+    name: str,
+    recipe_class: type[R],
+    run: Callable[[R, Stage], dict[str, Any]],
+    description: str | None,
+    argv: list[str] | None = None,
+) -> None:
+    """Parse the command line, run `run(recipe, stage) -> counts` unless the stage is done, and exit.
+
+    `counts` (numbers worth reading: files, tokens, accuracies) go into `stage.json`.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="recipe file (TOML)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
+    parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    options = parser.parse_args(argv)
+
+    def work() -> None:
+        recipe = load_recipe(recipe_class, options.recipe, options.overrides)
+        _run_stage(Stage(name, recipe), recipe, run, options.dry_run)
+
+    sys.exit(guarded(work, options.debug))
+
+
+def _run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]], dry_run: bool) -> None:
+    console = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
+    if stage.is_done():
+        console.print(f"{stage.name}: done before, {stage.folder}")
+    elif dry_run:
+        console.print(f"{stage.name}: would write {stage.folder}")
+        console.print_json(recipe.model_dump_json())
+    else:
+        console.print(f"[bold]{stage.name}[/] -> {stage.folder}")
+        stage.begin()
+        stage.finish(run(recipe, stage))
+
+
+def guarded(work: Callable[[], None], debug: bool = False) -> int:
+    """Run `work` and return the exit status the project promises for how it ended."""
+    try:
+        work()
+    except InputError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        return 143
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,149 @@
+"""A stage: one program's output folder, finished when it holds `stage.json`.
+
+`stage.json` is written last and records the resolved recipe, the fingerprints of the input stages, counts,
+versions, seconds and peak memory. A fingerprint covers stage name, recipe and input fingerprints, but no
+paths: a run folder can be moved. Running a finished stage again does nothing; running it with another recipe
+or other inputs is refused, so that a folder never mixes two recipes.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import spiritlm
+from spiritlm.config import Recipe
+from spiritlm.errors import InputError
+from spiritlm.run.files import read_json, remove_partial, sha256_json, write_json
+
+STAGE_FILE = "stage.json"
+BEGUN_FILE = "stage.begun.json"
+
+Input = Annotated[Path, "input stage"]
+"""Type of a recipe field that names the output folder of an earlier stage."""
+
+
+class StageRecipe(Recipe):
+    """Base of the recipe of every stage program."""
+
+    out: Path
+    """Folder the stage writes; made if absent."""
+
+
+def is_main_process() -> bool:
+    """True on rank 0 and wherever the program was not started by torchrun."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def read_stage(folder: Path) -> dict[str, Any]:
+    """The `stage.json` of a finished stage. Raises `InputError` where there is none."""
+    if not (folder / STAGE_FILE).is_file():
+        state = "is not finished (no stage.json in it)" if folder.is_dir() else "does not exist"
+        raise InputError(f"{folder}: expected the folder of a finished stage, but it {state}")
+    return read_json(folder / STAGE_FILE)
+
+
+class Stage:
+    """The output folder of one run of one stage program."""
+
+    def __init__(self, name: str, recipe: StageRecipe) -> None:
+        """Raises `InputError` where an input stage is not finished."""
+        self.name = name
+        self.folder = recipe.out
+        self.inputs = {key: Path(getattr(recipe, key)) for key in _input_fields(recipe)}
+        self.input_fingerprints = {key: read_stage(path)["fingerprint"] for key, path in self.inputs.items()}
+        paths = {"out", *self.inputs}
+        self.recipe = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in paths}
+        self.fingerprint = sha256_json([name, self.recipe, self.input_fingerprints])
+        self._started = time.monotonic()
+
+    def is_done(self) -> bool:
+        """Raises `InputError` where the folder belongs to another recipe or to other inputs."""
+        for file in (STAGE_FILE, BEGUN_FILE):
+            if (self.folder / file).is_file():
+                self._refuse_other(read_json(self.folder / file))
+        return (self.folder / STAGE_FILE).is_file()
+
+    def _refuse_other(self, earlier: dict[str, Any]) -> None:
+        if earlier["fingerprint"] == self.fingerprint:
+            return
+        changes = _differences(earlier["recipe"], self.recipe) + _differences(
+            earlier["inputs"], self.input_fingerprints, "input "
+        )
+        if earlier["stage"] != self.name:
+            changes = [f"it holds stage {earlier['stage']!r}"]
+        raise InputError(
+            f"{self.folder}: already holds a run with other settings ({'; '.join(changes[:3])}); "
+            "give another out= or remove the folder"
+        )
+
+    def begin(self) -> None:
+        """Make the folder and claim it for this recipe. Raises `InputError` where it cannot be written."""
+        self._started = time.monotonic()
+        if not is_main_process():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            remove_partial(self.folder)
+            write_json(self.folder / BEGUN_FILE, self._identity())
+        except OSError as error:
+            raise InputError(f"out = {self.folder}: cannot be written: {error.strerror or error}") from None
+
+    def finish(self, counts: dict[str, Any]) -> None:
+        """Write `stage.json`, after which the stage is done."""
+        if not is_main_process():
+            return
+        record = {
+            **self._identity(),
+            "counts": counts,
+            "seconds": round(time.monotonic() - self._started, 3),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "versions": versions(),
+        }
+        write_json(self.folder / STAGE_FILE, record)
+        (self.folder / BEGUN_FILE).unlink(missing_ok=True)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "stage": self.name,
+            "fingerprint": self.fingerprint,
+            "recipe": self.recipe,
+            "inputs": self.input_fingerprints,
+            "input_folders": {key: os.path.relpath(path, self.folder) for key, path in self.inputs.items()},
+        }
+
+
+def _input_fields(recipe: StageRecipe) -> list[str]:
+    return [name for name, field in type(recipe).model_fields.items() if "input stage" in field.metadata]
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    changes = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changes += _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changes.append(f"{prefix}{key} was {before!r}, now {after!r}")
+    return changes
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident set of this process or of any one of its finished children, bytes (Linux)."""
+    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def versions() -> dict[str, str]:
+    found = {"spiritlm": spiritlm.__version__, "python": platform.python_version()}
+    for package in ("torch", "megatron-core", "transformers", "numpy"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
