@@ -1,0 +1,1 @@
+"""Manifests of recordings, stores of aligned documents, and the datasets a trainer reads."""

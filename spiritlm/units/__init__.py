@@ -1,0 +1,1 @@
+"""Speech to units: the `SpeechTokenizer` protocol and what implements it."""

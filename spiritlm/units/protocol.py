@@ -1,0 +1,46 @@
+"""The seam between sound and tokens: a waveform goes in, named streams of units come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class UnitStream:
+    """One stream of units at a constant rate; unit `i` covers seconds `[i / rate, (i + 1) / rate)`."""
+
+    values: np.ndarray
+    """int32 `[units]`, not deduplicated."""
+    rate: float
+    """Units per second, Hz."""
+
+
+@dataclass(frozen=True)
+class UnitStreams:
+    """What a recording becomes. Every tokenizer gives the semantic stream."""
+
+    semantic: UnitStream
+
+
+class SpeechTokenizer(Protocol):
+    """Batched equals single, always: padding and batch size never change a unit."""
+
+    rate: float
+    """Units per second, Hz."""
+    vocabulary_size: int
+    """Units are in `[0, vocabulary_size)`."""
+
+    def encode(self, wave: np.ndarray, sample_rate: int) -> UnitStreams:
+        """`wave`: float32 `[samples]` in [-1, 1]. Raises `InputError` for stereo or non-finite samples."""
+        ...
+
+    def encode_batch(self, waves: Sequence[np.ndarray], sample_rate: int) -> list[UnitStreams]: ...
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.json` into `folder`."""
+        ...
