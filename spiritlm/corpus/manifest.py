@@ -88,9 +88,7 @@ def _supervision(document: SpokenDocument, number: int) -> SupervisionSegment:
         language="English",
         speaker=document.speaker,
         custom=dict(document.custom),
-        alignment={
-            "word": [AlignmentItem(w.text, w.start, round(w.end - w.start, 4)) for w in sentence.words]
-        },
+        alignment={"word": [AlignmentItem(w.text, w.start, round(w.end - w.start, 4)) for w in sentence.words]},
     )
 
 

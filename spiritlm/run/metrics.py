@@ -42,9 +42,7 @@ class Metrics:
                 from torch.utils.tensorboard import SummaryWriter
 
                 writer = SummaryWriter(str(folder / "tensorboard"))
-                self._sinks.append(
-                    lambda step, row: [writer.add_scalar(key, value, step) for key, value in row.items()]
-                )
+                self._sinks.append(lambda step, row: _write_scalars(writer, step, row))
         except Exception as error:  # a tracker is a comfort: its failure never stops a run
             Console(stderr=True).print(f"warning: {tracker} is not used: {error}")
 
@@ -64,6 +62,11 @@ class Metrics:
     ) -> None:
         if self._active:
             self._file.close()
+
+
+def _write_scalars(writer: Any, step: int, row: dict[str, float]) -> None:
+    for key, value in row.items():
+        writer.add_scalar(key, value, step)
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:

@@ -35,9 +35,7 @@ def run_program(
 
     `counts` (numbers worth reading: files, tokens, accuracies) go into `stage.json`.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="recipe file (TOML)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
     parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
