@@ -1,0 +1,1 @@
+"""The exported speech-text model at work: prompts, generation, speaking."""

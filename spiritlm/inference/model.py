@@ -1,0 +1,148 @@
+"""An exported model that reads and hears a prompt and writes or speaks what comes next.
+
+The exported folder is a stock Hugging Face Llama folder with the vocabulary manifest, and with the speech
+tokenizer and the speech decoder in the sub-folders `speech_tokenizer/` and `voice/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from spiritlm.errors import InputError
+from spiritlm.synthesis.protocol import SpeechDecoder
+from spiritlm.synthesis.regression import RegressionDecoder
+from spiritlm.tokens.documents import Segment, marker, parse
+from spiritlm.tokens.interleave import SPEECH, TEXT, deduplicate
+from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
+from spiritlm.units.loading import load_speech_tokenizer
+from spiritlm.units.protocol import SpeechTokenizer
+
+Output = Literal["text", "speech", "any"]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A spoken piece of a prompt."""
+
+    wave: np.ndarray
+    """float32 `[samples]` in [-1, 1], mono."""
+    sample_rate: int
+
+
+Prompt = Sequence[str | Speech]
+"""Pieces of text and speech in the order they are read and heard."""
+
+
+class Sampling:
+    """How the next token is chosen (defaults: Spirit LM, appendix D)."""
+
+    def __init__(self, max_new_tokens: int = 200, temperature: float = 0.8, top_p: float = 0.95, seed: int = 0) -> None:
+        """`temperature = 0` always takes the likeliest token."""
+        self.max_new_tokens, self.temperature, self.top_p, self.seed = max_new_tokens, temperature, top_p, seed
+
+
+class SpeechTextLM:
+    """Language model, vocabulary, ears and voice of one exported folder."""
+
+    def __init__(
+        self, model: torch.nn.Module, vocabulary: Vocabulary, ears: SpeechTokenizer, voice: SpeechDecoder
+    ) -> None:
+        self.model, self.vocabulary, self.ears, self.voice = model.eval(), vocabulary, ears, voice
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> SpeechTextLM:
+        """Raises `InputError` where `folder` is no exported model of this project."""
+        if not (folder / MANIFEST).is_file():
+            raise InputError(f"{folder}: expected the folder of an exported model, but it has no {MANIFEST}")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).to(device)
+        return cls(
+            model,
+            Vocabulary.load(folder),
+            load_speech_tokenizer(folder / "speech_tokenizer"),
+            RegressionDecoder.from_pretrained(folder / "voice"),
+        )
+
+    def prompt_ids(self, prompt: Prompt, output: Output) -> list[int]:
+        """Ids of a prompt as Spirit LM builds it: a marker at each change of modality, and the marker of the
+        asked output at the end where the prompt ends in the other modality.
+
+        Raises `InputError` for an empty prompt and for an unknown output.
+        """
+        if output not in get_args(Output):
+            raise InputError(f"output {output!r}: expected one of {', '.join(get_args(Output))}")
+        ids, modality = [self.vocabulary.bos], None
+        for piece in prompt:
+            piece_modality = TEXT if isinstance(piece, str) else SPEECH
+            if piece_modality != modality:
+                ids.append(marker(piece_modality, self.vocabulary))
+            ids += self._piece_ids(piece)
+            modality = piece_modality
+        if modality is None:
+            raise InputError("the prompt is empty: give text, speech or both")
+        wanted = {"text": TEXT, "speech": SPEECH, "any": modality}[output]
+        if wanted != modality:
+            ids.append(marker(wanted, self.vocabulary))
+        return ids
+
+    def _piece_ids(self, piece: str | Speech) -> list[int]:
+        if isinstance(piece, str):
+            return self.vocabulary.encode_text(piece)
+        units = self.ears.encode(piece.wave, piece.sample_rate).semantic.values
+        return self.vocabulary.encode_units(deduplicate(units)[0]).tolist()
+
+    @torch.inference_mode()
+    def generate(self, prompt: Prompt, output: Output, sampling: Sampling) -> list[Segment]:
+        """What the model says next, as segments of text and speech.
+
+        Raises `InputError` where prompt and `max_new_tokens` do not fit the model's context.
+        """
+        ids = self.prompt_ids(prompt, output)
+        context = int(self.model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+        if len(ids) + sampling.max_new_tokens > context:
+            raise InputError(
+                f"the prompt has {len(ids)} tokens and {sampling.max_new_tokens} new ones are asked for: "
+                f"together at most {context} fit"
+            )
+        torch.manual_seed(sampling.seed)
+        choice = (
+            {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+            if sampling.temperature > 0
+            else {"do_sample": False}
+        )
+        input_ids = torch.tensor([ids], device=self.model.device)  # type: ignore[arg-type]
+        generated = self.model.generate(  # type: ignore[operator]
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            suppress_tokens=self.banned_ids(output),
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=self.vocabulary.eos,
+            pad_token_id=self.vocabulary.eos,
+            **choice,
+        )
+        return parse(generated[0, len(ids) :].cpu().numpy(), self.vocabulary)
+
+    def banned_ids(self, output: Output) -> list[int]:
+        """Ids that the asked output forbids: padding rows and `<s>` always; markers and the other modality where
+        one modality is asked for. `</s>` stays allowed, so that speech can end (Spirit LM bans it there)."""
+        known = np.arange(self.vocabulary.padded_size)
+        allowed = known == self.vocabulary.eos
+        if output in ("text", "any"):
+            allowed |= self.vocabulary.is_text(known)
+        if output in ("speech", "any"):
+            allowed |= self.vocabulary.is_unit(known)
+        if output == "any":
+            allowed |= (known == self.vocabulary.text_marker) | (known == self.vocabulary.speech_marker)
+        return np.flatnonzero(~allowed).tolist()
+
+    def speak(self, segments: Sequence[Segment], speaker: str | None = None) -> np.ndarray:
+        """The speech segments as one waveform, float32 `[samples]` at `self.voice.sample_rate`."""
+        waves = [self.voice.decode(s.units, speaker) for s in segments if s.modality == SPEECH]
+        return np.concatenate([np.zeros(0, dtype=np.float32), *waves])

@@ -1,0 +1,1 @@
+"""Log-likelihoods of continuations, n-gram baselines and accuracies with their errors."""

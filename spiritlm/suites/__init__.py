@@ -1,0 +1,1 @@
+"""Benchmarks as small modules: what is asked, and how answers become figures."""
