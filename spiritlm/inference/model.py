@@ -40,12 +40,15 @@ Prompt = Sequence[str | Speech]
 """Pieces of text and speech in the order they are read and heard."""
 
 
+@dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen (defaults: Spirit LM, appendix D)."""
 
-    def __init__(self, max_new_tokens: int = 200, temperature: float = 0.8, top_p: float = 0.95, seed: int = 0) -> None:
-        """`temperature = 0` always takes the likeliest token."""
-        self.max_new_tokens, self.temperature, self.top_p, self.seed = max_new_tokens, temperature, top_p, seed
+    max_new_tokens: int = 200
+    temperature: float = 0.8
+    """0 always takes the likeliest token."""
+    top_p: float = 0.95
+    seed: int = 0
 
 
 class SpeechTextLM:

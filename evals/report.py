@@ -1,0 +1,173 @@
+"""The run in one page: loss curves, StoryCloze, what the model says, time and memory of every stage.
+
+In:  the folders of all stages of a run.   Out: `report.html`, self-contained.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from spiritlm.audio.files import read_audio
+from spiritlm.audio.mel import log_mel
+from spiritlm.run.files import read_json
+from spiritlm.run.metrics import read_metrics
+from spiritlm.run.page import Page, audio, cards, figure, table
+from spiritlm.run.program import run_program
+from spiritlm.run.stage import Input, Stage, StageRecipe, read_stage
+from spiritlm.tokens.interleave import MODALITIES
+
+COLORS = {"text": "#2457c5", "semantic": "#c5562b"}
+GIVEN = {"text": "read", "speech": "heard"}
+SAMPLE_RATE = 16000
+"""Hz, of the spectrograms."""
+
+
+class ReportRecipe(StageRecipe):
+    speech: Input
+    units: Input
+    text: Input
+    store: Input
+    lm: Input
+    voice: Input
+    model: Input
+    results: Input
+    samples: Input
+
+
+def report(recipe: ReportRecipe, stage: Stage) -> dict[str, Any]:
+    stages = {name: read_stage(folder) for name, folder in stage.inputs.items()}
+    results = read_json(recipe.results / "results.json")
+    page = Page("A speech-text model, from text to voice", _subtitle(stages))
+    page.section("In figures", _headline(stages, results))
+    page.section(
+        "Loss by modality",
+        figure(_loss_curves(read_metrics(recipe.lm), results["loss"]), "training and dev loss over tokens"),
+        _loss_table(results["loss"]),
+        note="Nats a token. Lines: training; dots: dev; dashed: what token frequencies alone reach on dev.",
+    )
+    page.section(
+        "StoryCloze: which ending belongs to the story?",
+        figure(_cloze_bars(results["storycloze"]), "StoryCloze accuracy in four directions"),
+        _cloze_table(results["storycloze"]),
+        note="Held-out stories; T is text, S is speech: S>T hears the story and reads the endings. Both endings are "
+        "spoken by the story's voice in its mood, and every ending is once right and once wrong, so that a "
+        "scorer that does not understand the story is at chance (50 %). ± is one standard error.",
+    )
+    samples = read_json(recipe.samples / "samples.json")
+    page.section(
+        "What the model says next",
+        *(_sample(sample, recipe.samples) for sample in samples),
+        note="The first four sentences of held-out stories, continued.",
+    )
+    page.section("Time and memory", _stage_table(stages))
+    page.save(stage.folder / "report.html")
+    return {"samples": len(samples), "bytes": (stage.folder / "report.html").stat().st_size}
+
+
+def _subtitle(stages: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in stages["lm"]["versions"].items())
+    return f"Finished {stages['samples']['finished']}. {versions}"
+
+
+def _headline(stages: dict[str, Any], results: dict[str, Any]) -> str:
+    cloze = {d: f"{100 * row['mean']['value']:.1f} %" for d, row in results["storycloze"].items()}
+    counts = stages["lm"]["counts"]
+    seconds = sum(stage["seconds"] for stage in stages.values())
+    return cards(
+        [
+            (f"{stages['speech']['counts']['train']['hours']:.1f} h", "of speech to train on"),
+            (f"{counts['tokens'] / 1e6:.1f} M", "tokens of pretraining"),
+            *((figure, f"StoryCloze {direction}") for direction, figure in cloze.items()),
+            (f"{seconds / 60:.1f} min", "for all stages"),
+        ]
+    )
+
+
+def _loss_curves(rows: list[dict[str, float]], loss: dict[str, dict[str, float]]) -> Figure:
+    picture = Figure(figsize=(9, 3.6))
+    axes = picture.subplots()
+    for name in MODALITIES:
+        color = COLORS[name]
+        train = [(row["tokens"] / 1e6, row[f"loss_{name}"]) for row in rows if f"loss_{name}" in row]
+        dev = [(row["tokens"] / 1e6, row[f"dev_loss_{name}"]) for row in rows if f"dev_loss_{name}" in row]
+        axes.plot(*zip(*train, strict=True), color=color, linewidth=1, alpha=0.6, label=f"{name}, train")
+        axes.plot(*zip(*dev, strict=True), color=color, linewidth=0, marker="o", markersize=5, label=f"{name}, dev")
+        axes.axhline(loss[name]["unigram"], color=color, linewidth=1, linestyle="--", label=f"{name}, unigram")
+    axes.set(xlabel="million tokens", ylabel="nats a token", ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(ncols=2, fontsize=8, frameon=False)
+    return picture
+
+
+def _loss_table(loss: dict[str, dict[str, float]]) -> str:
+    rows = [
+        [n, f"{r['model']:.3f}", f"{r['unigram']:.3f}", f"{r['unigram'] - r['model']:.3f}"] for n, r in loss.items()
+    ]
+    return table(["dev", "model", "unigram", "gain"], rows)
+
+
+def _cloze_bars(cloze: dict[str, Any]) -> Figure:
+    picture = Figure(figsize=(9, 2.6))
+    axes = picture.subplots()
+    positions = np.arange(len(cloze))
+    for offset, key, color, label in ((-0.18, "mean", "#2457c5", "model"), (0.18, "ngram", "#a9b2c3", "trigram")):
+        values = [100 * row[key]["value"] for row in cloze.values()]
+        errors = [100 * row[key]["standard_error"] for row in cloze.values()]
+        axes.bar(positions + offset, values, 0.34, yerr=errors, color=color, label=label, capsize=3)
+    axes.axhline(50, color="#1d2433", linewidth=1, linestyle="--", label="chance")
+    axes.set(xticks=positions, xticklabels=list(cloze), ylim=(0, 105), ylabel="% right")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(ncols=3, fontsize=8, frameon=False, loc="lower right")
+    return picture
+
+
+def _cloze_table(cloze: dict[str, Any]) -> str:
+    rows = [
+        [direction, *(_percent(row[key]) for key in ("mean", "sum", "ngram")), "50.0", str(row["mean"]["pairs"])]
+        for direction, row in cloze.items()
+    ]
+    return table(["direction", "mean log-likelihood", "sum", "trigram baseline", "chance", "n"], rows)
+
+
+def _percent(accuracy: dict[str, float]) -> str:
+    return f"{100 * accuracy['value']:.1f} ± {100 * accuracy['standard_error']:.1f}"
+
+
+def _sample(sample: dict[str, Any], folder: Path) -> str:
+    columns = [_sound(sample.get("prompt_wav"), folder, f"the story, {GIVEN[sample['given']]}", sample["prompt"])]
+    columns.append(_sound(sample.get("wav"), folder, f"continued in {sample['output']}", sample["continuation"]))
+    return f'<div class="sample two">{"".join(columns)}</div>'
+
+
+def _sound(wav: str | None, folder: Path, heading: str, text: str) -> str:
+    parts = [f'<p><span class="soft">{escape(heading)}</span><br>{escape(text)}</p>']
+    if wav is not None:
+        parts += [audio(folder / wav), figure(_spectrogram(folder / wav), f"log-mel spectrogram of {wav}")]
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _spectrogram(wav: Path) -> Figure:
+    mel = log_mel(read_audio(wav, SAMPLE_RATE)).numpy()  # [frames, mels]
+    picture = Figure(figsize=(5, 1.5))
+    axes = picture.subplots()
+    axes.imshow(mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, len(mel) / 100, 0, mel.shape[1]))
+    axes.set(xlabel="seconds", ylabel="mel band")
+    return picture
+
+
+def _stage_table(stages: dict[str, Any]) -> str:
+    rows = [
+        [name, stage["stage"], f"{stage['seconds']:.1f}", f"{stage['peak_memory_bytes'] / 2**30:.2f}"]
+        for name, stage in stages.items()
+    ]
+    rows.append(["all", "", f"{sum(stage['seconds'] for stage in stages.values()):.1f}", ""])
+    return table(["folder", "stage", "seconds", "peak memory of one process, GiB"], rows)
+
+
+if __name__ == "__main__":
+    run_program("report", ReportRecipe, report, __doc__)

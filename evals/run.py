@@ -1,0 +1,122 @@
+"""Evaluate an exported model: loss in each modality against what token frequencies give, and StoryCloze.
+
+In:  an export stage and the store of an encode stage.
+Out: `results.json` (figures and the score of every item) and `results.md` (a table).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
+
+from spiritlm.corpus.datasets import WRITTEN_SPLIT, InterleavedDataset, Mixture, dev_samples, unigram_entropy
+from spiritlm.corpus.store import DocumentStore
+from spiritlm.run.files import write_json, write_text
+from spiritlm.run.program import run_program
+from spiritlm.run.stage import Input, Stage, StageRecipe
+from spiritlm.scoring.loglikelihood import loglikelihood
+from spiritlm.scoring.ngram import NGram
+from spiritlm.suites import storycloze
+from spiritlm.tokens.documents import compose
+from spiritlm.tokens.interleave import MODALITIES
+from spiritlm.tokens.vocabulary import Vocabulary
+
+
+class EvaluateRecipe(StageRecipe):
+    model: Input
+    store: Input
+    batch_size: int = 32
+    sequence_length: int = 512
+    """Row length of the dev loss."""
+    unigram_rows: int = 400
+    """Training rows that the unigram distribution is counted over."""
+    mixture: Mixture = Mixture()
+
+
+def evaluate(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(recipe.model, local_files_only=True).to(device).eval()
+    vocabulary = Vocabulary.load(recipe.model)
+    test = DocumentStore(recipe.store, "test")
+    vocabulary.require_hash(test.vocabulary.hash, recipe.store)
+    loss = _loss(model, recipe)
+    items = storycloze.read_items(test)
+    ngrams = _ngrams(recipe.store)
+    cloze: dict[str, Any] = {}
+    for direction, (_, told) in storycloze.DIRECTIONS.items():
+        cloze[direction] = storycloze.evaluate(
+            items, direction, lambda r: loglikelihood(model, r, recipe.batch_size), vocabulary
+        )
+        by_ngram = storycloze.evaluate(items, direction, ngrams[told].loglikelihood, vocabulary)
+        cloze[direction]["ngram"] = by_ngram["mean"]
+    results = {
+        "task_versions": {"storycloze": storycloze.VERSION},
+        "split": "test",
+        "vocabulary": vocabulary.hash,
+        "loss": loss,
+        "storycloze": cloze,
+    }
+    write_json(stage.folder / "results.json", results)
+    table = _table(results)
+    write_text(stage.folder / "results.md", table)
+    print(table)
+    return {
+        "loss": loss,
+        "storycloze": {
+            d: [round(c["mean"]["value"], 4), round(c["mean"]["standard_error"], 4)] for d, c in cloze.items()
+        },
+    }
+
+
+@torch.inference_mode()
+def _loss(model: torch.nn.Module, recipe: EvaluateRecipe) -> dict[str, dict[str, float]]:
+    """Cross entropy of the dev split, nats a token, of the model and of the unigram baseline, by modality."""
+    dev = dev_samples(recipe.store, "dev", recipe.sequence_length)
+    dataset = InterleavedDataset(recipe.store, "train", recipe.sequence_length, recipe.mixture, seed=0)
+    unigram = unigram_entropy(dataset, recipe.unigram_rows, dev)
+    losses: dict[int, list[np.ndarray]] = {modality: [] for modality in range(len(MODALITIES))}
+    for row in dev:
+        known = np.flatnonzero(row.loss_mask > 0)
+        length = int(known[-1]) + 1
+        input_ids = torch.from_numpy(row.input_ids[None, :length]).to(next(model.parameters()).device)
+        log_p = model(input_ids=input_ids).logits[0].double().log_softmax(-1).cpu().numpy()  # [time, vocabulary]
+        loss = -log_p[known, row.labels[known]]
+        for modality, kept in losses.items():
+            kept.append(loss[row.modality[known] == modality])
+    return {
+        name: {"model": float(np.concatenate(losses[modality]).mean()), "unigram": unigram[modality]}
+        for modality, name in enumerate(MODALITIES)
+    }
+
+
+def _ngrams(store: Path) -> list[NGram]:
+    """A trigram model for each modality, over the training documents."""
+    train, written = DocumentStore(store, "train"), DocumentStore(store, WRITTEN_SPLIT)
+    vocabulary = train.vocabulary
+    spoken = [train[i] for i in range(len(train))]
+    texts = spoken + [written[i] for i in range(len(written))]
+    sequences = (
+        [compose(d, d.text_span(), vocabulary).ids for d in texts],
+        [compose(d, d.speech_span(), vocabulary).ids for d in spoken],
+    )
+    return [NGram(ids, vocabulary.size) for ids in sequences]
+
+
+def _table(results: dict[str, Any]) -> str:
+    lines = ["| loss, nats a token (dev) | model | unigram |", "|---|---|---|"]
+    lines += [f"| {name} | {row['model']:.3f} | {row['unigram']:.3f} |" for name, row in results["loss"].items()]
+    lines += ["", "| StoryCloze (test, chance 50) | mean LL | sum LL | trigram | n |", "|---|---|---|---|---|"]
+    for direction, row in results["storycloze"].items():
+        cells = [
+            f"{100 * row[k]['value']:.1f} ± {100 * row[k]['standard_error']:.1f}" for k in ("mean", "sum", "ngram")
+        ]
+        lines.append(f"| {direction} | {' | '.join(cells)} | {row['mean']['pairs']} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    run_program("evaluate", EvaluateRecipe, evaluate, __doc__)

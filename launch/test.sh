@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Lint, types and the whole test suite; arguments go to pytest. Needs no network once installed, and no GPU.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$repo"
+install_debian_packages flite espeak-ng
+install_python voices,dev
+export OMP_NUM_THREADS=1
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
+"$PYTHON" -m pytest -n 2 "$@"

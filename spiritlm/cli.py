@@ -1,0 +1,87 @@
+"""The command `spiritlm`: what one does with a trained, exported model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from spiritlm.errors import InputError
+from spiritlm.run.program import guarded
+
+DEFAULT_MODEL = Path("runs/quickstart/model")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(argv)
+    sys.exit(guarded(lambda: options.run(options), options.debug))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spiritlm", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    generate = commands.add_parser(
+        "generate",
+        help="write and speak what the model says next",
+        description="Continue a prompt of text and speech. Pieces are used in the order they are given.",
+    )
+    generate.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="exported folder (default: %(default)s)")
+    generate.add_argument("--text", action=_Piece, metavar="TEXT", help="a written piece of the prompt")
+    generate.add_argument("--speech", action=_Piece, metavar="WAV", help="a spoken piece of the prompt")
+    generate.add_argument("--output", choices=("text", "speech", "any"), default="any", help="what to answer in")
+    generate.add_argument(
+        "--out", type=Path, default=Path("continuation"), help="writes OUT.txt, and OUT.wav where the model speaks"
+    )
+    generate.add_argument("--speaker", help="voice to speak with (default: the first of the model's)")
+    generate.add_argument("--max-new-tokens", type=int, default=200)
+    generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token")
+    generate.add_argument("--top-p", type=float, default=0.95)
+    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--debug", action="store_true", help="show the trace of an error")
+    generate.set_defaults(run=_generate, prompt=())
+    return parser
+
+
+class _Piece(argparse.Action):
+    """Collects --text and --speech into one ordered prompt of (kind, value)."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        namespace.prompt = (*namespace.prompt, (self.dest, values))
+
+
+def _generate(options: argparse.Namespace) -> None:
+    folder = options.out.resolve().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise InputError(f"--out {options.out}: {folder} is not a folder that can be written")
+    if options.max_new_tokens < 1 or options.temperature < 0 or not 0 < options.top_p <= 1:
+        raise InputError("expected --max-new-tokens >= 1, --temperature >= 0 and 0 < --top-p <= 1")
+
+    from spiritlm.audio.files import read_audio, write_wav
+    from spiritlm.inference.model import Sampling, Speech, SpeechTextLM
+    from spiritlm.inference.transcript import transcript
+    from spiritlm.run.files import write_text
+
+    model = SpeechTextLM.from_pretrained(options.model)
+    rate = model.ears.sample_rate
+    prompt = [
+        Speech(read_audio(Path(value), rate), rate) if kind == "speech" else value for kind, value in options.prompt
+    ]
+    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
+    segments = model.generate(prompt, options.output, sampling)
+    wave = model.speak(segments, options.speaker)
+    text = transcript(segments)
+    write_text(options.out.with_name(options.out.name + ".txt"), text + "\n")
+    print(text)
+    if len(wave):
+        wav = options.out.with_name(options.out.name + ".wav")
+        write_wav(wav, wave, model.voice.sample_rate)
+        print(f"spoken: {wav} ({len(wave) / model.voice.sample_rate:.1f} s)")
+
+
+if __name__ == "__main__":
+    main()
