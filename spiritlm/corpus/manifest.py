@@ -8,9 +8,10 @@ corpus folder and may not leave it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lhotse.audio import AudioSource, Recording
 from lhotse.supervision import AlignmentItem, SupervisionSegment
@@ -99,16 +100,22 @@ def read_manifest(folder: Path, split: str) -> list[SpokenDocument]:
     recording without supervisions.
     """
     sentences: dict[str, list[SupervisionSegment]] = {}
-    for row in read_jsonl(folder / f"supervisions-{split}.jsonl"):
-        segment = SupervisionSegment.from_dict(row)
+    for segment in _read(folder / f"supervisions-{split}.jsonl", SupervisionSegment):
         sentences.setdefault(segment.recording_id, []).append(segment)
     documents = []
-    for row in read_jsonl(folder / f"recordings-{split}.jsonl"):
-        recording = Recording.from_dict(row)
+    for recording in _read(folder / f"recordings-{split}.jsonl", Recording):
         if recording.id not in sentences:
             raise InputError(f"{folder}: recording {recording.id} has no supervision in split {split}")
         documents.append(_document(folder, recording, sorted(sentences[recording.id], key=lambda s: s.start)))
     return documents
+
+
+def _read(path: Path, kind: Any) -> Iterator[Any]:
+    for number, row in enumerate(read_jsonl(path), start=1):
+        try:
+            yield kind.from_dict(row)
+        except (TypeError, KeyError, ValueError) as error:
+            raise InputError(f"{path}, line {number}: not a lhotse {kind.__name__}: {error}") from None
 
 
 def _document(folder: Path, recording: Recording, segments: list[SupervisionSegment]) -> SpokenDocument:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from spiritlm.run.files import write_text
 
+_HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>{title}</title>"""
 _STYLE = """
 :root { --ink: #1d2433; --soft: #5d6678; --line: #dfe3ea; --paper: #fff; --back: #f5f6f8; --accent: #2457c5; }
 * { box-sizing: border-box; }
@@ -20,7 +22,8 @@ main { max-width: 1000px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { margin: 0 0 4px; font-size: 28px; }
 h2 { margin: 0 0 12px; font-size: 19px; }
 p { margin: 0 0 12px; } .soft { color: var(--soft); font-size: 14px; }
-section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; padding: 20px; margin-top: 20px; }
+section { background: var(--paper); border: 1px solid var(--line); border-radius: 10px; }
+section { padding: 20px; margin-top: 20px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--line); white-space: nowrap; }
@@ -47,12 +50,9 @@ class Page:
         self._sections.append(f"<section><h2>{escape(heading)}</h2>{soft}{''.join(parts)}</section>")
 
     def save(self, path: Path) -> None:
-        head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(self._title)}</title>'
-        body = f'<main><h1>{escape(self._title)}</h1><p class="soft">{escape(self._subtitle)}</p>{"".join(self._sections)}</main>'
-        write_text(
-            path,
-            f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head><body>{body}</body></html>\n',
-        )
+        title, subtitle = escape(self._title), escape(self._subtitle)
+        body = f'<main><h1>{title}</h1><p class="soft">{subtitle}</p>{"".join(self._sections)}</main>'
+        write_text(path, f"{_HEAD.format(title=title)}<style>{_STYLE}</style></head><body>{body}</body></html>\n")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -87,8 +87,11 @@ class Vocabulary:
     # text and units -> ids
 
     def encode_text(self, text: str) -> list[int]:
-        """Text pieces only, no markers. Pieces never cross a space: `encode(a + " " + b) == encode(a) + encode(b)`."""
-        return self._text.encode(text)
+        """Text pieces only, no markers; any run of white space counts as one space.
+
+        Pieces never cross a space: `encode(a + " " + b) == encode(a) + encode(b)`.
+        """
+        return self._text.encode(" ".join(text.split()))
 
     def encode_units(self, units: np.ndarray) -> np.ndarray:
         """Semantic units `[n]` -> ids int64 `[n]`. Raises `InputError` for a unit outside the block."""

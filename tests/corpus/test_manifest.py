@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import lhotse
+import pytest
+
+from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, read_manifest, write_manifest
+from spiritlm.errors import InputError
+
+DOCUMENT = SpokenDocument(
+    id="a",
+    audio=Path("wav/a.wav"),
+    duration=2.5,
+    sample_rate=16000,
+    speaker="flite:slt",
+    sentences=(
+        Sentence((Word("Out", 0.1, 0.3), Word("of the", 0.35, 0.6), Word("rain.", 0.6, 0.9))),
+        Sentence((Word("Sad.", 1.2, 1.7),)),
+    ),
+    custom={"mood": "sad"},
+)
+
+
+def test_written_and_read_back(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "dev", [DOCUMENT])
+    assert read_manifest(tmp_path, "dev") == [DOCUMENT]
+    assert DOCUMENT.text == "Out of the rain. Sad."
+
+
+def test_lhotse_reads_it(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "dev", [DOCUMENT])
+    recordings = lhotse.RecordingSet.from_file(tmp_path / "recordings-dev.jsonl")
+    supervisions = lhotse.SupervisionSet.from_file(tmp_path / "supervisions-dev.jsonl")
+    lhotse.validate_recordings_and_supervisions(recordings, supervisions)
+    assert [item.symbol for item in supervisions[0].alignment["word"]] == ["Out", "of the", "rain."]
+
+
+@pytest.mark.parametrize("source", ["/etc/passwd", "../outside.wav", "wav/../../b.wav"])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, source: str) -> None:
+    write_manifest(tmp_path, "dev", [DOCUMENT])
+    path = tmp_path / "recordings-dev.jsonl"
+    row = json.loads(path.read_text())
+    row["sources"][0]["source"] = source
+    path.write_text(json.dumps(row))
+    with pytest.raises(InputError, match="leaves the corpus folder"):
+        read_manifest(tmp_path, "dev")
+
+
+def test_a_recording_without_words_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "dev", [DOCUMENT])
+    path = tmp_path / "supervisions-dev.jsonl"
+    first, second = path.read_text().splitlines()
+    for changed, message in (("other", "line 1: not a lhotse SupervisionSegment"), ("alignment", "a-0 has no word")):
+        path.write_text(first.replace('"alignment": {"word"', f'"{changed}": {{"phone"') + "\n" + second)
+        with pytest.raises(InputError, match=message):
+            read_manifest(tmp_path, "dev")
+    path.write_text("")
+    with pytest.raises(InputError, match="recording a has no supervision"):
+        read_manifest(tmp_path, "dev")

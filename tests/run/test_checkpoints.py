@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
+
+
+def save(checkpoints: Checkpoints, step: int) -> Path:
+    folder = checkpoints.begin(step)
+    (folder / "weights").write_bytes(bytes(100))
+    return checkpoints.complete(step, {"consumed": 4 * step})
+
+
+def steps(root: Path) -> list[int]:
+    return sorted(int(folder.name.removeprefix("step-")) for folder in root.glob("step-*"))
+
+
+def test_newest_last_kept_and_permanent(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, CheckpointPolicy(every=1, keep_last=2, permanent_every=3))
+    assert checkpoints.newest() is None
+    for step in range(1, 9):
+        save(checkpoints, step)
+    assert steps(tmp_path) == [3, 6, 7, 8]
+    newest = checkpoints.newest()
+    assert newest is not None
+    assert checkpoints.state(newest) == {"consumed": 32, "step": 8}
+
+
+def test_incomplete_and_truncated_ones_are_named_and_skipped(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, CheckpointPolicy(keep_last=9))
+    good, truncated, unsealed, begun = (save(checkpoints, step) for step in (1, 2, 3, 4))
+    (truncated / "weights").write_bytes(bytes(99))
+    (unsealed / "complete.json").unlink()
+    begun.rename(checkpoints.begin(5) / "moved")
+    with pytest.warns(UserWarning) as warnings:
+        assert checkpoints.newest() == good
+    messages = [str(warning.message) for warning in warnings]
+    assert any("step-00000003" in m and "complete.json" in m for m in messages)
+    assert any("step-00000002" in m and "99 bytes, expected 100" in m for m in messages)
+
+
+def test_when_one_is_due() -> None:
+    policy = Checkpoints(Path(), CheckpointPolicy(every=3))
+    assert [step for step in range(1, 8) if policy.due(step)] == [3, 6]
+    assert not any(Checkpoints(Path(), CheckpointPolicy()).due(step) for step in range(1, 8))

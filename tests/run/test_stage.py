@@ -1,0 +1,109 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from spiritlm.errors import InputError
+from spiritlm.run.program import run_program
+from spiritlm.run.stage import Input, Stage, StageRecipe, read_stage
+
+
+class First(StageRecipe):
+    seed: int = 0
+
+
+class Second(StageRecipe):
+    first: Input
+    size: int = 1
+
+
+def program(argv: list[str], recipe_class: type[StageRecipe] = First) -> tuple[int, list[str]]:
+    """Exit status, and a note of each time the work was really done."""
+    worked: list[str] = []
+
+    def work(recipe: StageRecipe, stage: Stage) -> dict[str, int]:
+        worked.append(stage.name)
+        return {"files": 3}
+
+    with pytest.raises(SystemExit) as exit:
+        run_program("first", recipe_class, work, "A test.", argv)
+    return exit.value.code, worked  # type: ignore[return-value]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "first.toml"
+    path.write_text(f'out = "{tmp_path}/out"\n')
+    return str(path)
+
+
+def test_a_done_stage_is_skipped(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program([recipe]) == (0, ["first"])
+    record = read_stage(tmp_path / "out")
+    assert record["counts"] == {"files": 3}
+    assert record["recipe"] == {"seed": 0}
+    assert record["peak_memory_bytes"] > 1_000_000
+    assert program([recipe]) == (0, [])
+    assert "done before" in capsys.readouterr().out
+
+
+def test_another_recipe_is_refused(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    program([recipe])
+    assert program([recipe, "seed=1"]) == (2, [])
+    assert "seed was 0, now 1" in capsys.readouterr().err
+
+
+def test_a_begun_stage_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    Stage("first", First(out=tmp_path)).begin()
+    assert not Stage("first", First(out=tmp_path)).is_done()
+    with pytest.raises(InputError, match="seed was 0, now 1"):
+        Stage("first", First(out=tmp_path, seed=1)).is_done()
+
+
+def test_dry_run_writes_nothing(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert program([recipe, "--dry-run"]) == (0, [])
+    assert not (tmp_path / "out").exists()
+    assert '"seed": 0' in capsys.readouterr().out
+
+
+def test_bad_input_is_one_line_and_exit_2(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for argv in ([recipe, "sed=1"], [recipe, f"out={tmp_path}/file/out"], [str(tmp_path / "absent.toml")]):
+        assert program(argv) == (2, [])
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_unwritable_folder(recipe: str, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert program([recipe]) == (2, [])
+
+
+def test_an_unfinished_input_is_refused(tmp_path: Path) -> None:
+    for state in ("does not exist", "is not finished"):
+        with pytest.raises(InputError, match=state):
+            Stage("second", Second(out=tmp_path / "b", first=tmp_path / "a"))
+        (tmp_path / "a").mkdir(exist_ok=True)
+
+
+def test_the_fingerprint_follows_the_inputs_and_not_the_paths(tmp_path: Path) -> None:
+    fingerprints = []
+    for run, seed in (("one", 0), ("two", 0), ("three", 1)):
+        first = Stage("first", First(out=tmp_path / run / "a", seed=seed))
+        first.begin()
+        first.finish({})
+        fingerprints.append(Stage("second", Second(out=tmp_path / run / "b", first=tmp_path / run / "a")).fingerprint)
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_a_killed_stage_is_not_done(tmp_path: Path) -> None:
+    stage = Stage("first", First(out=tmp_path))
+    stage.begin()
+    assert not stage.is_done()
+    assert json.loads((tmp_path / "stage.begun.json").read_text())["fingerprint"] == stage.fingerprint
+    stage.finish({})
+    assert stage.is_done()
+    assert not (tmp_path / "stage.begun.json").exists()

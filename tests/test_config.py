@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from spiritlm.config import Recipe, load_recipe
+from spiritlm.errors import InputError
+
+
+class Optimizer(Recipe):
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+
+
+class Training(Recipe):
+    name: str
+    steps: int = 10
+    optimizer: Optimizer = Optimizer()
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text('name = "a"\n[optimizer]\nlr = 2e-3\n')
+    return path
+
+
+def test_file_then_overrides_in_order(recipe: Path) -> None:
+    loaded = load_recipe(Training, recipe, ["steps=5", "optimizer.betas=[0.8, 0.9]", "name=two words", "steps=6"])
+    assert loaded == Training(name="two words", steps=6, optimizer=Optimizer(lr=2e-3, betas=(0.8, 0.9)))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lrr=1", "unknown key 'optimizer.lrr'; the nearest is 'optimizer.lr'"),
+        ("stepz=1", "unknown key 'stepz'; the nearest is 'steps'"),
+        ("optimiser.lr=1", "unknown key 'optimiser'; the nearest is 'optimizer'"),
+        ("steps=many", "steps = 'many': input should be a valid integer"),
+        ("steps", "expected key=value"),
+        ("name.a=1", "name is a value, not a table"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(recipe: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_recipe(Training, recipe, [override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_absent_key_absent_file_and_bad_toml(tmp_path: Path) -> None:
+    empty, broken = tmp_path / "empty.toml", tmp_path / "broken.toml"
+    empty.write_text("")
+    broken.write_text("steps = = 3")
+    for path, message in (
+        (empty, "'name' is absent"),
+        (broken, "not valid TOML"),
+        (tmp_path / "no.toml", "No such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_recipe(Training, path)
+
+
+def test_a_recipe_does_not_change(recipe: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_recipe(Training, recipe).steps = 3  # type: ignore[misc]
