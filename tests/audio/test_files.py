@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import soundfile
+
+from spiritlm.audio.files import read_audio, write_wav
+from spiritlm.errors import InputError
+
+
+def tone(seconds, rate, hertz=440.0):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+def test_written_is_read_to_16_bits(tmp_path):
+    wave = tone(0.1, 16000)
+    write_wav(tmp_path / "a.wav", wave, 16000)
+    read = read_audio(tmp_path / "a.wav", 16000)
+    assert read.dtype == np.float32 and read.shape == wave.shape
+    np.testing.assert_allclose(read, wave, atol=2**-15)
+    assert soundfile.info(tmp_path / "a.wav").subtype == "PCM_16"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_resampling_keeps_pitch_and_length(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(1, 22050), 22050)
+    read = read_audio(tmp_path / "a.wav", 16000)
+    assert len(read) == 16000
+    np.testing.assert_allclose(read[800:-800], tone(1, 16000)[800:-800], atol=2e-3)
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = tone(0.1, 16000), tone(0.1, 16000, 880)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 16000, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav", 16000), (left + right) / 2, atol=1e-6)
+
+
+def test_loud_samples_are_clipped(tmp_path):
+    write_wav(tmp_path / "a.wav", np.array([-2.0, 0.0, 2.0], dtype=np.float32), 16000)
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav", 16000), [-1, 0, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "there is none"), (b"not a wav", "cannot be read"), (np.zeros(0), "found none")],
+)
+def test_not_audio_is_one_line_naming_the_file(tmp_path, content, expected):
+    path = tmp_path / "a.wav"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        soundfile.write(path, content, 16000)
+    with pytest.raises(InputError, match=expected) as caught:
+        read_audio(path, 16000)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_non_finite_samples_are_refused(tmp_path):
+    wave = tone(0.1, 16000)
+    wave[3] = np.nan
+    soundfile.write(tmp_path / "a.wav", wave, 16000, subtype="FLOAT")
+    with pytest.raises(InputError, match="1 of 1600"):
+        read_audio(tmp_path / "a.wav", 16000)

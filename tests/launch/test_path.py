@@ -1,0 +1,149 @@
+"""The quickstart's path at a tiny size: once undisturbed, once killed again and again."""
+
+import filecmp
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+REPO = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+
+def start(run: Path) -> subprocess.Popen[bytes]:
+    log = run.with_suffix(".log").open("ab")
+    command = ["bash", str(REPO / "launch" / "path.sh"), "tiny", str(run)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny run."""
+    run: Path = tmp_path_factory.mktemp("path") / "tiny"
+    assert start(run).wait(timeout=400) == 0, run.with_suffix(".log").read_text()
+    return run
+
+
+def same_content(one: Path, two: Path) -> list[str]:
+    """Files under `one` that are absent or different under `two`."""
+    files = [file.relative_to(one) for file in one.rglob("*") if file.is_file() and file.name != "stage.json"]
+    assert files
+    return [str(f) for f in files if not (two / f).is_file() or not filecmp.cmp(one / f, two / f, shallow=False)]
+
+
+def spiritlm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "spiritlm.cli", *arguments]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+
+
+def test_the_report_is_one_file_with_pictures_and_sound(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert "StoryCloze" in page
+    assert page.count("data:image/png;base64,") >= 6
+    assert page.count("data:audio/wav;base64,") >= 4
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+
+
+def test_every_stage_recorded_time_memory_and_counts(run: Path) -> None:
+    stages = {path.parent.name: json.loads(path.read_text()) for path in run.glob("*/stage.json")}
+    assert len(stages) == 10
+    for stage in stages.values():
+        assert stage["seconds"] > 0
+        assert stage["peak_memory_bytes"] > 1e7
+        assert stage["counts"]
+
+
+def test_a_second_run_does_nothing(run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.glob("*/*")}
+    assert start(run).wait(timeout=200) == 0
+    assert {path: path.stat().st_mtime_ns for path in run.glob("*/*")} == before
+
+
+def test_the_export_is_a_stock_llama_folder(run: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(run / "model")
+    assert type(model).__name__ == "LlamaForCausalLM"
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    logits = model(**tokenizer("[Text]Tom went[Speech][Hu3]", return_tensors="pt")).logits
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("output", ["text", "speech", "any"])
+def test_generate_from_text_and_speech(run: Path, tmp_path: Path, output: str) -> None:
+    heard = next((run / "speech" / "wav" / "test").glob("*_mutual.wav"))
+    done = spiritlm(
+        "generate", "--model", str(run / "model"), "--text", "One morning", "--speech", str(heard),
+        "--output", output, "--out", str(tmp_path / "c"), "--max-new-tokens", "40",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "c.txt").read_text().strip() == done.stdout.splitlines()[0].strip()
+    if output == "speech":
+        wave, rate = soundfile.read(tmp_path / "c.wav")
+        assert rate == 16000
+        assert len(wave) > 1600
+        assert np.abs(wave).max() > 1e-3
+    if output == "text":
+        assert not (tmp_path / "c.wav").exists()
+
+
+def test_generate_is_repeated_by_its_seed(run: Path, tmp_path: Path) -> None:
+    said = []
+    for seed in ("1", "1", "2"):
+        arguments = ("--text", "One morning", "--output", "speech", "--out", str(tmp_path / "c"), "--seed", seed)
+        assert spiritlm("generate", "--model", str(run / "model"), *arguments).returncode == 0
+        said.append((tmp_path / "c.wav").read_bytes())
+    assert said[0] == said[1] != said[2]
+
+
+def test_bad_prompts_are_one_line_exit_2_and_nothing_written(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "not.wav").write_text("this is text")
+    out = str(tmp_path / "out" / "c")
+    (tmp_path / "out").mkdir()
+    model = str(run / "model")
+    for arguments, message in (
+        (["--model", model, "--speech", str(tmp_path / "not.wav")], "not.wav"),
+        (["--model", model, "--speech", str(tmp_path / "absent.wav")], "absent.wav"),
+        (["--model", model], "the prompt is empty"),
+        (["--model", model, "--text", "a", "--max-new-tokens", "100000"], "at most"),
+        (["--model", model, "--text", "a", "--output", "speech", "--speaker", "flite:slp"], "flite:slp"),
+        (["--model", str(tmp_path), "--text", "a"], "expected the folder of an exported model"),
+    ):
+        done = spiritlm("generate", *arguments, "--out", out)
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert message in done.stderr
+        assert not list((tmp_path / "out").iterdir())
+
+
+def test_killed_again_and_again_it_completes_and_equals(run: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
+    kills, patience = 0, 2.0
+    while True:
+        process = start(killed)
+        try:
+            status = process.wait(timeout=patience)
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            patience += 1.5
+            time.sleep(0.1)
+    assert status == 0, killed.with_suffix(".log").read_text()
+    assert kills >= 4
+    for folder in ("speech", "units", "text", "store", "model"):
+        assert same_content(run / folder, killed / folder) == [], folder
+    results = [json.loads((r / "results" / "results.json").read_text()) for r in (run, killed)]
+    assert results[0] == results[1]
+    assert not list(killed.rglob(".partial-*"))
