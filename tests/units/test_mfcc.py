@@ -64,7 +64,7 @@ def test_saved_is_loaded(tokenizer, tmp_path):
 
 
 def test_too_little_to_fit():
-    with pytest.raises(InputError, match="clusters = 50.*25 units"):
+    with pytest.raises(InputError, match=r"clusters = 50.*25 units"):
         fit_mfcc_kmeans([sound(1, 0)], clusters=50, seed=0)
 
 

@@ -1,0 +1,38 @@
+"""Audio files: whatever libsndfile can read comes in, mono float32 at the rate that was asked for goes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from spiritlm.errors import InputError
+from spiritlm.run.files import atomic_path
+
+
+def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
+    """Read `path` as float32 `[samples]` in [-1, 1]: channels averaged, then resampled to `sample_rate` (Hz).
+
+    Raises `InputError` for a file that is absent, is not audio, is empty or holds non-finite samples.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected an audio file, but there is none")
+    try:
+        channels, file_rate = soundfile.read(path, dtype="float32", always_2d=True)  # [samples, channels]
+    except soundfile.LibsndfileError as error:
+        raise InputError(f"{path}: expected an audio file, but it cannot be read: {error.error_string}") from None
+    if not len(channels):
+        raise InputError(f"{path}: expected an audio file with samples, found none")
+    wave = channels.mean(axis=1)
+    if faults := int(np.count_nonzero(~np.isfinite(wave))):
+        raise InputError(f"{path}: expected finite samples, found {faults} of {len(wave)} that are not")
+    return wave if file_rate == sample_rate else soxr.resample(wave, file_rate, sample_rate)
+
+
+def write_wav(path: str | Path, wave: np.ndarray, sample_rate: int) -> None:
+    """Write float `[samples]` as a 16-bit mono WAV, whole or not at all; samples beyond [-1, 1] are clipped."""
+    with atomic_path(Path(path)) as temporary:
+        soundfile.write(temporary, np.clip(wave, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
