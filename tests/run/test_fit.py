@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import socket
@@ -135,7 +136,7 @@ def test_step_without_a_finite_loss_changes_nothing(tmp_path):
 def test_gives_up_after_some_in_a_row(tmp_path):
     with (
         pytest.warns(UserWarning, match="not finite"),
-        pytest.raises(InputError, match="step 4.*3 times in a row.*learning_rate under 0.002"),
+        pytest.raises(InputError, match=r"step 4.*3 times in a row.*learning_rate under 0.002"),
     ):
         fit_faulty(tmp_path, {1, 2, 3})
 
@@ -159,7 +160,7 @@ def test_stopped_names_the_step(tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
         return {"x": torch.ones(2, 3)}
 
-    with pytest.raises(Stopped, match="after step 1 of 6, saved in .*step-00000001"):
+    with pytest.raises(Stopped, match=r"after step 1 of 6, saved in .*step-00000001"):
         fit(torch.nn.Linear(3, 1), lambda model, batch: {"loss": model(batch["x"]).sum()}, batches, RECIPE, tmp_path)
 
 
@@ -169,4 +170,4 @@ def test_learning_rate_rises_then_falls(decay):
     rates = [learning_rate(recipe, step) for step in range(101)]
     assert rates[0] == 0.1 and rates[9] == rates[10] == 1.0 and rates[100] == pytest.approx(0.1)
     assert rates[55] == pytest.approx(0.55)
-    assert all(b <= a for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(b <= a for a, b in itertools.pairwise(rates[10:]))
