@@ -1,0 +1,97 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spiritlm.audio.files import write_wav
+from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, write_manifest
+from spiritlm.corpus.store import NamedDocument, write_split
+from spiritlm.run.files import read_json, write_json
+from spiritlm.run.metrics import read_metrics
+from spiritlm.synthesis.regression import RegressionDecoder
+from spiritlm.tokens.documents import AlignedDocument
+from spiritlm.tokens.vocabulary import Vocabulary
+from spiritlm.units.mfcc import fit_mfcc_kmeans
+
+REPO = Path(__file__).resolve().parents[2]
+PROGRAM = REPO / "training" / "train_voice.py"
+RECIPE = REPO / "training" / "recipes" / "voice-tiny.toml"
+SPEAKERS = ("kal", "slt")
+
+
+def aligned(units: np.ndarray) -> AlignedDocument:
+    """One word that lasts the whole recording."""
+    return AlignedDocument(
+        np.array([5], np.int32), units.astype(np.uint16), np.array([0, 1]), np.array([0, len(units)])
+    )
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory, text_model):
+    """Finished speak, units and encode stages over noise that changes its colour."""
+    root = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    waves, documents = {}, {"train": [], "dev": []}
+    (root / "speech" / "audio").mkdir(parents=True)
+    for split, number in [*(("train", i) for i in range(6)), *(("dev", i) for i in range(2))]:
+        name = f"{split}-{number}"
+        pieces = [np.convolve(rng.standard_normal(3200), rng.standard_normal(8), "same") for _ in range(10)]
+        waves[name] = (0.05 * np.concatenate(pieces)).astype(np.float32)
+        write_wav(root / "speech" / "audio" / f"{name}.wav", waves[name], 16000)
+        sentence = Sentence((Word("noise", 0.0, 2.0),))
+        path = Path("audio") / f"{name}.wav"
+        documents[split].append(SpokenDocument(name, path, 2.0, 16000, SPEAKERS[number % 2], (sentence,)))
+
+    tokenizer = fit_mfcc_kmeans([waves[d.id] for d in documents["train"]], clusters=16, seed=0)
+    tokenizer.save_pretrained(root / "units" / "model")
+    vocabulary = Vocabulary(text_model, semantic_units=16)
+    vocabulary.save(root / "store")
+    for split, spoken in documents.items():
+        write_manifest(root / "speech", split, spoken)
+        encoded = [tokenizer.encode(waves[d.id], 16000).semantic.values for d in spoken]
+        named = [NamedDocument(d.id, d.speaker, aligned(u)) for d, u in zip(spoken, encoded, strict=True)]
+        write_split(root / "store", split, named, tokenizer.rate, vocabulary)
+    for stage in ("speech", "units", "store"):
+        write_json(root / stage / "stage.json", {"stage": stage, "fingerprint": stage, "recipe": {}, "inputs": {}})
+    return root
+
+
+def train(run_folder, out, *overrides, launcher=()):
+    inputs = [f"{name}={run_folder / name}" for name in ("speech", "units", "store")]
+    command = [sys.executable, *launcher, str(PROGRAM), str(RECIPE), f"out={out}", *inputs, *overrides]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180)
+
+
+def test_trains_a_decoder_of_the_training_speakers(run_folder, tmp_path):
+    done = train(run_folder, tmp_path)
+    assert done.returncode == 0, done.stderr
+    counts = read_json(tmp_path / "stage.json")["counts"]
+    assert counts["steps"] == 10 and counts["train"]["skipped"] == 0 and counts["dev_recordings"] == 2
+    assert 0 < counts["dev_mel_distance"] < 5 and 0 <= counts["dev_units_kept"] <= 1
+    assert [row["step"] for row in read_metrics(tmp_path)] == [10]
+    assert not (tmp_path / "mel.npy").exists()
+    decoder = RegressionDecoder.from_pretrained(tmp_path / "model")
+    assert decoder.speakers == SPEAKERS
+    assert len(decoder.decode(np.array([1, 2, 3]), "slt")) >= 3 * 640
+
+
+def test_two_processes_train_one_decoder(run_folder, tmp_path):
+    done = train(run_folder, tmp_path, launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"))
+    assert done.returncode == 0, done.stderr
+    assert RegressionDecoder.from_pretrained(tmp_path / "model").speakers == SPEAKERS
+
+
+def test_store_of_another_tokenizer_is_refused(run_folder, tmp_path, text_model):
+    Vocabulary(text_model, semantic_units=17).save(tmp_path / "store")
+    manifest = read_json(run_folder / "store" / "train" / "manifest.json")
+    (tmp_path / "store" / "train").mkdir()
+    for array in (run_folder / "store" / "train").glob("*.npy"):
+        (tmp_path / "store" / "train" / array.name).write_bytes(array.read_bytes())
+    other = Vocabulary.load(tmp_path / "store").hash
+    write_json(tmp_path / "store" / "train" / "manifest.json", {**manifest, "vocabulary": other})
+    write_json(tmp_path / "store" / "stage.json", read_json(run_folder / "store" / "stage.json"))
+    done = train(run_folder, tmp_path / "out", f"store={tmp_path / 'store'}")
+    assert done.returncode == 2 and "the store has 17 units, expected 16" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,182 @@
+"""Train the speech decoder: units of the training recordings become their mel frames, voice by voice.
+
+In:  a speak stage (recordings), a unit tokenizer (fit units), a store of units made with it (encode).
+Out: `model/` (see `spiritlm/synthesis/regression.py`) with the speakers of the training split.
+Several processes: torchrun --nproc-per-node N training/train_voice.py RECIPE.toml
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from spiritlm.audio.files import read_audio
+from spiritlm.audio.mel import FRAME_RATE, HOP, MELS, SAMPLE_RATE, log_mel
+from spiritlm.corpus.manifest import read_manifest
+from spiritlm.corpus.store import DocumentStore
+from spiritlm.errors import InputError
+from spiritlm.run.files import atomic_path
+from spiritlm.run.fit import FitRecipe, fit, process_group
+from spiritlm.run.program import run_program
+from spiritlm.run.progress import track
+from spiritlm.run.stage import Input, Stage, StageRecipe, is_main_process
+from spiritlm.synthesis.crops import UnitMelCrops
+from spiritlm.synthesis.griffin_lim import griffin_lim
+from spiritlm.synthesis.regression import ModelShape, RegressionConfig, RegressionDecoder, UnitToMel, regression_losses
+from spiritlm.tokens.interleave import deduplicate
+from spiritlm.units.loading import load_speech_tokenizer
+from spiritlm.units.protocol import SpeechTokenizer
+
+
+class TrainVoiceRecipe(StageRecipe):
+    speech: Input
+    units: Input
+    store: Input
+    model: ModelShape = ModelShape()
+    training: FitRecipe
+    batch_size: int = 12
+    """Crops of a step, over all processes."""
+    crop_units: int = 32
+    """Deduplicated units of a crop."""
+    dev_recordings: int = 10
+    """Recordings of the dev split, of known speakers, that the trained decoder is measured on."""
+
+
+def train_voice(recipe: TrainVoiceRecipe, stage: Stage) -> dict[str, Any]:
+    tokenizer = load_speech_tokenizer(recipe.units / "model")
+    store = DocumentStore(recipe.store, "train")
+    if store.vocabulary.semantic.size != tokenizer.vocabulary_size:
+        found, expected = store.vocabulary.semantic.size, tokenizer.vocabulary_size
+        raise InputError(f"{recipe.store}: the store has {found} units, expected {expected} as in {recipe.units}")
+    config = RegressionConfig(
+        vocabulary_size=tokenizer.vocabulary_size,
+        speakers=tuple(sorted(set(store.speakers))),
+        frames_per_unit=round(FRAME_RATE / store.rate),
+        shape=recipe.model,
+    )
+    with process_group() as (rank, world_size):
+        if recipe.batch_size % world_size:
+            raise InputError(f"batch_size = {recipe.batch_size}: expected a multiple of the {world_size} processes")
+        crops = _training_crops(recipe, store, config, stage.folder)
+
+        def batches(step: int) -> dict[str, torch.Tensor]:
+            return crops.batch(
+                recipe.training.seed, step, recipe.batch_size, recipe.crop_units, rank=rank, world_size=world_size
+            )
+
+        torch.manual_seed(recipe.training.seed)
+        model = UnitToMel(config, *_mean_and_deviation(crops.mel))
+        losses = fit(model, regression_losses, batches, recipe.training, stage.folder, "train voice")
+    decoder = RegressionDecoder(model, config)
+    counts = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "steps": recipe.training.steps,
+        "train": {name: round(value, 4) for name, value in losses.items()},
+    }
+    if is_main_process():
+        decoder.save_pretrained(stage.folder / "model")
+        mean_frame = torch.from_numpy(crops.mel[::100].mean(axis=0, dtype=np.float32))
+        counts |= _measure(recipe, decoder, tokenizer, mean_frame)
+        _mel_file(stage.folder).unlink()
+    return counts
+
+
+def _mel_file(folder: Path) -> Path:
+    return folder / "mel.npy"
+
+
+def _training_crops(
+    recipe: TrainVoiceRecipe, store: DocumentStore, config: RegressionConfig, folder: Path
+) -> UnitMelCrops:
+    """The first process computes the mel frames of the whole split into a file; all of them map it."""
+    units = [store.units(i) for i in range(len(store))]
+    if is_main_process() and not _mel_file(folder).is_file():
+        audio = {document.id: recipe.speech / document.audio for document in read_manifest(recipe.speech, "train")}
+        work = [(audio[id], config.frames_per_unit * len(values)) for id, values in zip(store.ids, units, strict=True)]
+        _write_mels(_mel_file(folder), work)
+    if dist.is_initialized():
+        dist.barrier()
+    mel = np.load(_mel_file(folder), mmap_mode="r", allow_pickle=False)
+    return UnitMelCrops(units, [config.speakers.index(s) for s in store.speakers], mel, config.frames_per_unit)
+
+
+def _write_mels(path: Path, work: list[tuple[Path, int]]) -> None:
+    """Log-mel float16 `[frames, 80]` of the files one after the other, each of the given number of frames."""
+    with atomic_path(path) as temporary, multiprocessing.get_context("forkserver").Pool(os.cpu_count()) as pool:
+        shape = (sum(frames for _, frames in work), MELS)
+        mel = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+        start = 0
+        for part in track(pool.imap(_mel_of_file, work, chunksize=8), "mel", len(work)):
+            mel[start : start + len(part)] = part
+            start += len(part)
+        mel.flush()
+
+
+def _mel_of_file(work: tuple[Path, int]) -> np.ndarray:
+    """float16 `[frames, 80]`: silence is added, or the end cut, to have exactly as many frames as asked for."""
+    torch.set_num_threads(1)
+    path, frames = work
+    wave = read_audio(path, SAMPLE_RATE)[: frames * HOP]
+    return log_mel(np.pad(wave, (0, frames * HOP - len(wave)))).half().numpy()
+
+
+def _mean_and_deviation(mel: np.ndarray) -> tuple[float, float]:
+    """Of a hundredth of the frames."""
+    sample = mel[::100].astype(np.float64)
+    return float(sample.mean()), float(sample.std())
+
+
+def _measure(
+    recipe: TrainVoiceRecipe, decoder: RegressionDecoder, tokenizer: SpeechTokenizer, mean_frame: torch.Tensor
+) -> dict[str, float]:
+    """Means over dev recordings of known speakers; see `_measure_recording`."""
+    audio = {document.id: recipe.speech / document.audio for document in read_manifest(recipe.speech, "dev")}
+    store = DocumentStore(recipe.store, "dev")
+    known = [i for i, speaker in enumerate(store.speakers) if speaker in decoder.speakers][: recipe.dev_recordings]
+    rows = [
+        _measure_recording(decoder, tokenizer, mean_frame, audio[store.ids[i]], store.units(i), store.speakers[i])
+        for i in track(known, "measure", len(known))
+    ]
+    means = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in (rows[0] if rows else {})}
+    return {"dev_recordings": len(rows), **means}
+
+
+def _measure_recording(
+    decoder: RegressionDecoder,
+    tokenizer: SpeechTokenizer,
+    mean_frame: torch.Tensor,
+    audio: Path,
+    units: np.ndarray,
+    speaker: str,
+) -> dict[str, float]:
+    """`dev_mel_distance`: mean absolute difference of log10 mel power, at the recording's own durations.
+
+    `dev_mean_frame_distance`: that of a decoder which knows nothing. `dev_units_kept`: share of units that the unit
+    tokenizer hears again. `dev_length_ratio`: predicted over true length. `real_time_factor`: seconds to decode a
+    second of sound.
+    """
+    values, durations = deduplicate(units)
+    target = torch.from_numpy(_mel_of_file((audio, decoder.config.frames_per_unit * len(units)))).float()
+    mel = decoder.mel(values, speaker, durations).cpu()
+    heard = tokenizer.encode(griffin_lim(mel).numpy(), SAMPLE_RATE).semantic.values
+    started = time.monotonic()
+    wave = decoder.decode(values, speaker)
+    seconds = time.monotonic() - started
+    return {
+        "dev_mel_distance": float((mel - target).abs().mean()),
+        "dev_mean_frame_distance": float((mean_frame - target).abs().mean()),
+        "dev_units_kept": float(np.mean(heard == units)),
+        "dev_length_ratio": len(wave) / (len(target) * HOP),
+        "real_time_factor": seconds * SAMPLE_RATE / len(wave),
+    }
+
+
+if __name__ == "__main__":
+    run_program("train voice", TrainVoiceRecipe, train_voice, __doc__)
