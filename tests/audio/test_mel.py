@@ -15,7 +15,7 @@ def test_equals_librosa():
     power = librosa.feature.melspectrogram(
         y=np.pad(wave, (120, 280)), sr=16000, n_fft=400, hop_length=160, n_mels=80, center=False
     )
-    expected = np.log10(np.maximum(power, 1e-8)).T[:50]
+    expected = np.log10(np.maximum(power, 1e-6)).T[:50]
     np.testing.assert_allclose(log_mel(wave), expected, atol=1e-4)
 
 
@@ -50,7 +50,7 @@ def test_batch_equals_single():
 
 
 def test_silence_is_the_floor():
-    assert torch.equal(log_mel(np.zeros(1600, dtype=np.float32)), torch.full((10, 80), -8.0))
+    assert torch.equal(log_mel(np.zeros(1600, dtype=np.float32)), torch.full((10, 80), -6.0))
 
 
 def test_slopes_of_a_ramp():

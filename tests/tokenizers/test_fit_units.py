@@ -1,0 +1,68 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spiritlm.audio.files import write_wav
+from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, write_manifest
+from spiritlm.run.files import read_json, read_jsonl, write_json
+from spiritlm.units.loading import load_speech_tokenizer
+
+REPO = Path(__file__).resolve().parents[2]
+RECIPE = REPO / "tokenizers" / "recipes" / "units-tiny.toml"
+SECONDS = 2.0
+
+
+def write_corpus(folder: Path) -> None:
+    """Twelve training and two dev recordings of noise that changes its colour."""
+    (folder / "audio").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 12, "dev": 2}.items():
+        documents = []
+        for i in range(count):
+            pieces = [np.convolve(rng.standard_normal(3200), rng.standard_normal(8), "same") for _ in range(10)]
+            name = f"{split}-{i}"
+            write_wav(folder / "audio" / f"{name}.wav", 0.05 * np.concatenate(pieces), 16000)
+            sentence = Sentence((Word("noise", 0.0, SECONDS),))
+            documents.append(SpokenDocument(name, Path("audio") / f"{name}.wav", SECONDS, 16000, "noise", (sentence,)))
+        write_manifest(folder, split, documents)
+    write_json(folder / "stage.json", {"stage": "speak", "fingerprint": "0", "recipe": {}, "inputs": {}})
+
+
+@pytest.fixture
+def speech(tmp_path):
+    write_corpus(tmp_path / "speech")
+    return tmp_path / "speech"
+
+
+def fit_units(tmp_path, *overrides):
+    paths = [f"out={tmp_path / 'units'}", f"speech={tmp_path / 'speech'}", "clusters=16"]
+    command = [sys.executable, str(REPO / "tokenizers" / "fit_units.py"), str(RECIPE), *paths, *overrides]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_writes_a_tokenizer_and_its_figures(tmp_path, speech):
+    done = fit_units(tmp_path, f"max_hours={5 * SECONDS / 3600}")
+    assert done.returncode == 0, done.stderr
+    counts = read_json(tmp_path / "units" / "stage.json")["counts"]
+    assert counts["recordings"] == 5 and counts["rejected"] == 0 and counts["dev_units"] == 100
+    assert 1 < counts["dev_perplexity"] <= counts["dev_clusters_used"] <= 16
+    assert load_speech_tokenizer(tmp_path / "units" / "model").vocabulary_size == 16
+
+
+def test_bad_recording_is_named_and_counted(tmp_path, speech):
+    (speech / "audio" / "train-3.wav").write_bytes(b"not a wav")
+    done = fit_units(tmp_path, "max_bad_fraction=0.1")
+    assert done.returncode == 0, done.stderr
+    assert [row["item"] for row in read_jsonl(tmp_path / "units" / "rejects.jsonl")] == ["train-3"]
+    assert read_json(tmp_path / "units" / "stage.json")["counts"]["rejected"] == 1
+
+
+def test_too_many_bad_recordings_stop_the_stage(tmp_path, speech):
+    (speech / "audio" / "train-3.wav").write_bytes(b"not a wav")
+    done = fit_units(tmp_path)
+    assert done.returncode == 2 and "1 of 14 items cannot be used" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "units" / "model").exists() and not (tmp_path / "units" / "stage.json").exists()
