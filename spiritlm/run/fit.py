@@ -49,6 +49,8 @@ class FitRecipe(Recipe):
     """Largest norm of the gradient."""
     max_skipped: int = 10
     """Steps in a row without a finite loss and gradient after which the run gives up."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: autocast; weights, optimizer and checkpoints stay fp32."""
     seed: int = 0
     log_every: int = 10
     trackers: tuple[Tracker, ...] = ()
@@ -129,7 +131,7 @@ class _Loop:
         self.model, self.recipe, self.checkpoints, self.device = model, recipe, checkpoints, device
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
+            self.parameters, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, fused=True
         )
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
         self.losses: dict[str, float] = {}
@@ -146,7 +148,8 @@ class _Loop:
             group["lr"] = rate
         torch.manual_seed(self._seed())
         self.optimizer.zero_grad(set_to_none=False)
-        losses = loss_fn(self.model, batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            losses = loss_fn(self.model, batch)
         losses["loss"].backward()
         self.losses = dict(zip(losses, self._mean_over_ranks(list(losses.values())), strict=True))
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm).item()
