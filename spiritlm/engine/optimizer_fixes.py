@@ -1,0 +1,74 @@
+"""Repairs of megatron-core 0.16.1's DistributedOptimizer over `torch.optim.AdamW`.
+
+That pair is used where neither Transformer Engine nor apex is installed, on a GPU as on a CPU. Without the repairs
+a checkpoint cannot be loaded, or loads and then counts Adam's steps wrongly without a word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def install_optimizer_fixes() -> None:
+    """Repair the class in place, once; nothing is done where another Adam is used."""
+    from megatron.core.optimizer import distrib_optimizer
+
+    cls = distrib_optimizer.DistributedOptimizer
+    if distrib_optimizer.HAVE_APEX_OR_TE or getattr(cls, "repaired", False):
+        return
+    cls.repaired = True
+    _let_state_exist_before_the_first_step(cls)
+    _give_each_parameter_its_own_step(cls)
+    _leave_the_step_to_the_parameter_groups(cls)
+
+
+def _let_state_exist_before_the_first_step(cls: Any) -> None:
+    """`state_dict` asserts that all parameters share one step; before the first step of a run they have none."""
+    original = cls.state_dict
+
+    def state_dict(self: Any) -> dict[str, Any]:
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if not self.optimizer.state[parameter]:
+                    self.optimizer.state[parameter] = {
+                        "step": torch.tensor(0.0),
+                        "exp_avg": torch.zeros_like(parameter),
+                        "exp_avg_sq": torch.zeros_like(parameter),
+                    }
+        return original(self)
+
+    cls.state_dict = state_dict
+
+
+def _give_each_parameter_its_own_step(cls: Any) -> None:
+    """`load_state_dict` gives all parameters one tensor, which `step += 1` then raises once a parameter."""
+    original = cls.load_state_dict
+
+    def load_state_dict(self: Any, state_dict: dict[str, Any]) -> None:
+        original(self, state_dict)
+        for state in self.optimizer.state.values():
+            state["step"] = state["step"].clone()
+
+    cls.load_state_dict = load_state_dict
+
+
+def _leave_the_step_to_the_parameter_groups(cls: Any) -> None:
+    """Reading and writing one parameter's state ask for a tensor `step` that no checkpoint holds (KeyError), and
+    write into leaves that require a gradient."""
+    original = cls._get_main_param_and_optimizer_states
+
+    def get_states(self: Any, model_param: torch.Tensor) -> dict[str, torch.Tensor]:
+        tensors = dict(original(self, model_param))
+        tensors.pop("step", None)
+        return tensors
+
+    @torch.no_grad()
+    def set_states(self: Any, model_param: torch.Tensor, tensors: dict[str, torch.Tensor]) -> None:
+        own = get_states(self, model_param)
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+    cls._get_main_param_and_optimizer_states = get_states
+    cls._set_main_param_and_optimizer_states = set_states
