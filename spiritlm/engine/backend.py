@@ -9,6 +9,7 @@ Where CUDA exists nothing is touched. The alternative, a fork of megatron-core, 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 
 _CPU = torch.device("cpu")
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 _FACTORIES = (
     "zeros", "ones", "empty", "full", "tensor", "arange", "rand", "randn", "randint", "eye", "as_tensor",
     "empty_like", "zeros_like", "ones_like", "full_like",
@@ -49,11 +51,21 @@ def install_backend() -> None:
     if torch.cuda.is_available():
         return
     torch.set_flush_denormal(True)
+    _keep_freed_memory()
     _redirect_rng_state()
     _redirect_tensor_methods()
     for name, module in list(sys.modules.items()):
         if name.startswith("megatron.core") and getattr(module, "torch", None) is torch:
             module.torch = _TORCH  # type: ignore[attr-defined]
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what large tensors free. It gives it back to the system by default, and then a tenth of every
+    training step goes into new pages. Where the C library is another one, nothing happens."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _redirect_rng_state() -> None:

@@ -23,6 +23,32 @@ class RMSNorm(torch.nn.RMSNorm):
         super().__init__(hidden_size, eps=eps, dtype=config.params_dtype)
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[..., hidden]` to the same."""
+        return super().forward(x) if x.is_cuda else _RMSNormOnCPU.apply(x, self.weight, self.eps)
+
+
+class _RMSNormOnCPU(torch.autograd.Function):
+    """torch computes RMSNorm on a CPU as a dozen operations in float32: this takes half the time, which is a tenth
+    of a training step. Sums are in float32, products in the type of the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = torch.rsqrt(norm.square() / x.shape[-1] + eps)
+        normed = (x * scale).to(x.dtype)
+        ctx.save_for_backward(normed, weight, scale)
+        return normed * weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        normed, weight, scale = ctx.saved_tensors
+        along = grad * normed
+        grad_weight = along.flatten(0, -2).sum(0, dtype=torch.float32).to(weight.dtype)
+        mean = (along @ weight.unsqueeze(-1)) / along.shape[-1]
+        grad_x = torch.addcmul(grad * weight, normed, mean, value=-1).mul_(scale.to(grad.dtype))
+        return grad_x, grad_weight, None
+
 
 class CausalAttention(torch.nn.Module):
     """Core attention: causal over the whole row, grouped queries allowed."""

@@ -82,6 +82,8 @@ def build_optimizer(config: OptimizerConfig, precision: Precision, model: Any) -
     built = optimizer.get_megatron_optimizer(settings, [model], {not_decayed: {"wd_mult": 0.0}})
     for group in built.param_groups:
         group["weight_decay"] *= group["wd_mult"]  # left by megatron-core to its own scheduler
+        if isinstance(built.optimizer, torch.optim.AdamW):
+            group["fused"] = True
     return built
 
 

@@ -33,7 +33,7 @@ def _let_state_exist_before_the_first_step(cls: Any) -> None:
             for parameter in group["params"]:
                 if not self.optimizer.state[parameter]:
                     self.optimizer.state[parameter] = {
-                        "step": torch.tensor(0.0),
+                        "step": torch.zeros((), device=parameter.device),
                         "exp_avg": torch.zeros_like(parameter),
                         "exp_avg_sq": torch.zeros_like(parameter),
                     }

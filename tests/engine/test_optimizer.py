@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_schedule_warm_up_flat_and_linear_decay() -> None:
     assert factors[9] == 1.0
     assert factors[10] == pytest.approx(1 - 0.98 / 10)
     assert factors[19] == pytest.approx(0.02)
-    falls = [before - after for before, after in zip(factors[10:], factors[11:], strict=False)]
+    falls = [before - after for before, after in pairwise(factors[10:])]
     assert falls == pytest.approx([0.098] * 9)
 
 

@@ -197,7 +197,7 @@ def test_another_vocabulary_is_refused(straight: Path, tmp_path: Path) -> None:
 def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"global_batch_size = 4: expected a multiple of .* 3 x 1"):
         train(tmp_path, Rows(), micro_batch_size=3)
-    with pytest.raises(InputError, match="sequence_length = 4096: expected at most .* 2048"):
+    with pytest.raises(InputError, match=r"sequence_length = 4096: expected at most .* 2048"):
         train(tmp_path, Rows(), sequence_length=4096)
 
 

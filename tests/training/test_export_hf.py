@@ -22,7 +22,7 @@ from spiritlm.tokens.documents import AlignedDocument
 from spiritlm.tokens.vocabulary import Vocabulary
 
 REPO = Path(__file__).resolve().parents[2]
-WORDS = "Tom went to the lake with his mother and soon the rain came".split()
+WORDS = ["Tom", "went", "to", "the", "lake", "with", "his", "mother", "and", "soon", "the", "rain", "came"]
 
 
 def stage(program: str, recipe: str, *overrides: str) -> subprocess.CompletedProcess[str]:
