@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import PositiveFloat, PositiveInt
 
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.mel import SAMPLE_RATE
@@ -25,8 +26,8 @@ from spiritlm.units.mfcc import fit_mfcc_kmeans
 
 class FitUnitsRecipe(StageRecipe):
     speech: Input
-    clusters: int = 200
-    max_hours: float = 1.5
+    clusters: PositiveInt = 200
+    max_hours: PositiveFloat = 1.5
     """Hours of training audio used; recordings are drawn at random, without repetition, until they exceed it."""
     seed: int = 0
     max_bad_fraction: float = 0.01

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from pydantic import PositiveInt
 
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.mel import FRAME_RATE, HOP, MELS, SAMPLE_RATE, log_mel
@@ -41,9 +42,9 @@ class TrainVoiceRecipe(StageRecipe):
     store: Input
     model: ModelShape = ModelShape()
     training: FitRecipe
-    batch_size: int = 12
+    batch_size: PositiveInt = 12
     """Crops of a step, over all processes."""
-    crop_units: int = 32
+    crop_units: PositiveInt = 32
     """Deduplicated units of a crop."""
     dev_recordings: int = 10
     """Recordings of the dev split, of known speakers, that the trained decoder is measured on."""

@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.distributed as dist
+from pydantic import PositiveFloat, PositiveInt
 
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError, Stopped
@@ -37,22 +38,22 @@ STATE_FILE = "state.pt"
 class FitRecipe(Recipe):
     """How long and how fast to train."""
 
-    steps: int
-    learning_rate: float = 2e-3
+    steps: PositiveInt
+    learning_rate: PositiveFloat = 2e-3
     """At the end of the warm-up."""
     final_fraction: float = 0.02
     """The last step's learning rate, as a share of `learning_rate`."""
     warmup_steps: int = 50
     decay: Literal["linear", "cosine"] = "linear"
     weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    clip_norm: PositiveFloat = 1.0
     """Largest norm of the gradient."""
-    max_skipped: int = 10
+    max_skipped: PositiveInt = 10
     """Steps in a row without a finite loss and gradient after which the run gives up."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast; weights, optimizer and checkpoints stay fp32."""
     seed: int = 0
-    log_every: int = 10
+    log_every: PositiveInt = 10
     trackers: tuple[Tracker, ...] = ()
     checkpoint: CheckpointPolicy = CheckpointPolicy(every=500, keep_last=1)
 

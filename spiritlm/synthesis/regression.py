@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -33,7 +34,7 @@ LONGEST = 250
 class ModelShape(Recipe):
     """Size of the network."""
 
-    width: int = 192
+    width: PositiveInt = 192
     unit_blocks: int = 3
     """ConvNeXt blocks at the rate of units."""
     frame_blocks: int = 3
