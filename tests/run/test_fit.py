@@ -51,7 +51,9 @@ RECIPE = FitRecipe(steps=6, warmup_steps=2, log_every=1, max_skipped=3, checkpoi
 def run(folder, fault="none", dropout=0.5, **environment):
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-c", PROGRAM, str(folder), fault, str(dropout)]
-    return subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finish(process, expected=0):
