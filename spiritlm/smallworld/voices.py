@@ -1,0 +1,79 @@
+"""Voices by name (`flite:slt`, `espeak:en-us+f3`) and moods that are heard: level and range of pitch, rate, volume."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import soxr
+
+from spiritlm.errors import InputError
+from spiritlm.smallworld import espeak, flite
+from spiritlm.smallworld.spoken import Interval, Spoken
+
+SAMPLE_RATE = 16_000
+"""Hz, of everything that is spoken here."""
+PEAK = 0.6
+"""Largest amplitude of an utterance in a mood of gain 1."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a mood does to a voice."""
+
+    manner: espeak.Manner
+    """Of an espeak-ng voice."""
+    speed: float
+    """Of a flite voice, which has no control that all its speakers obey: played so much faster, and higher."""
+    gain: float
+    """Volume; 1 is the loudest."""
+
+
+STYLES = {
+    "excited": Style(espeak.Manner(rate=195, pitch=75, range=80), speed=1.12, gain=1.0),
+    "happy": Style(espeak.Manner(rate=180, pitch=60, range=60), speed=1.05, gain=0.8),
+    "angry": Style(espeak.Manner(rate=185, pitch=35, range=70), speed=0.98, gain=1.0),
+    "sad": Style(espeak.Manner(rate=145, pitch=30, range=20), speed=0.90, gain=0.45),
+}
+
+
+def check_voices(names: Iterable[str]) -> None:
+    """Raises `InputError`, naming the nearest voice there is, for a voice that is absent on this machine.
+
+    Loads the synthesizers into this process: call it in one that does not speak itself afterwards.
+    """
+    for name in names:
+        engine, _, voice = name.partition(":")
+        if engine == "flite" and flite.is_installed() and voice in flite.VOICES:
+            continue
+        if engine == "espeak" and espeak.is_voice(voice):
+            continue
+        known = [f"flite:{v}" for v in flite.VOICES] if flite.is_installed() else []
+        known += [f"espeak:en-us{variant}" for variant in ("", *(f"+{s}{n}" for s in "fm" for n in range(1, 6)))]
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise InputError(f"voice {name!r} is not on this machine; the nearest is {nearest!r}")
+
+
+def speak(text: str, voice: str, mood: str) -> Spoken:
+    """`text` in a voice and a mood, at 16 kHz. `mood`: a key of `STYLES`."""
+    engine, _, name = voice.partition(":")
+    style = STYLES[mood]
+    if engine == "flite":
+        spoken = _faster(flite.speak(text, name), style.speed)
+    else:
+        spoken = espeak.speak(text, name, style.manner)
+    wave = soxr.resample(spoken.wave, spoken.sample_rate, SAMPLE_RATE)
+    loudest = float(np.abs(wave).max(initial=1e-6))
+    return replace(spoken, wave=(wave * (PEAK * style.gain / loudest)).astype(np.float32), sample_rate=SAMPLE_RATE)
+
+
+def _faster(spoken: Spoken, speed: float) -> Spoken:
+    """Played back faster by resampling: times shrink and pitch rises by `speed`."""
+    wave = soxr.resample(spoken.wave, spoken.sample_rate * speed, spoken.sample_rate).astype(np.float32)
+    words, phones = (
+        tuple(Interval(i.text, i.start / speed, i.end / speed) for i in intervals)
+        for intervals in (spoken.words, spoken.phones)
+    )
+    return replace(spoken, wave=wave, words=words, phones=phones)
