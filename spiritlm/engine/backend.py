@@ -20,6 +20,8 @@ from typing import Any
 
 import torch
 
+from spiritlm.engine.cpu_kernels import install_rotation
+
 _CPU = torch.device("cpu")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 _FACTORIES = (
@@ -43,17 +45,21 @@ def device() -> torch.device:
 def install_backend() -> None:
     """Make megatron-core usable on this machine; may be called again. Denormals are flushed to zero on the CPU.
 
-    Its warnings are silenced: nearly all say that Transformer Engine or apex is not installed.
+    Its warnings are silenced: nearly all say that Transformer Engine or apex is not installed, or that it calls
+    torch by an old name.
     """
     warnings.filterwarnings("ignore", module=r"megatron\.core")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     for name in _MODULES:
         importlib.import_module(f"megatron.core.{name}")
     if torch.cuda.is_available():
         return
-    torch.set_flush_denormal(True)
-    _keep_freed_memory()
-    _redirect_rng_state()
-    _redirect_tensor_methods()
+    if not getattr(torch.Tensor.type, "for_megatron", False):
+        torch.set_flush_denormal(True)
+        _keep_freed_memory()
+        _redirect_rng_state()
+        _redirect_tensor_methods()
+        install_rotation()
     for name, module in list(sys.modules.items()):
         if name.startswith("megatron.core") and getattr(module, "torch", None) is torch:
             module.torch = _TORCH  # type: ignore[attr-defined]
@@ -77,8 +83,6 @@ def _redirect_rng_state() -> None:
 
 def _redirect_tensor_methods() -> None:
     """`Tensor.cuda` stays where it is; `Tensor.type` answers megatron-core, and nobody else, with the CUDA name."""
-    if getattr(torch.Tensor.type, "for_megatron", False):
-        return
     original = torch.Tensor.type
 
     def type_name(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -19,11 +19,11 @@ def process_groups(seed: int) -> Iterator[None]:
 
     Under torchrun every process takes part; elsewhere this process is the only one and no port is opened.
     """
-    from megatron.core import parallel_state, tensor_parallel
-
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     install_backend()
     install_optimizer_fixes()
+    from megatron.core import parallel_state, tensor_parallel
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
