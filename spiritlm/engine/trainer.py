@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.corpus.datasets import PackedSample
@@ -53,6 +53,19 @@ class TrainingConfig(Recipe):
     max_nonfinite_steps: int = Field(default=10, gt=0)
     """So many steps in a row with a loss or gradient that is not finite end the run."""
 
+    @model_validator(mode="after")
+    def _check(self) -> TrainingConfig:
+        self.require_multiple_of(ranks=1)
+        return self
+
+    def require_multiple_of(self, ranks: int) -> None:
+        """Raises `InputError` where `ranks` cannot share a step in whole micro-batches."""
+        if self.global_batch_size % (self.micro_batch_size * ranks):
+            raise InputError(
+                f"training.global_batch_size = {self.global_batch_size}: expected a multiple of micro_batch_size x "
+                f"data-parallel ranks = {self.micro_batch_size} x {ranks}"
+            )
+
 
 class TrainerRecipe(StageRecipe):
     """What every program that trains the language model asks for."""
@@ -63,6 +76,15 @@ class TrainerRecipe(StageRecipe):
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     trackers: tuple[Tracker, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainerRecipe:
+        if self.training.sequence_length > self.model.max_position_embeddings:
+            raise InputError(
+                f"training.sequence_length = {self.training.sequence_length}: expected at most "
+                f"model.max_position_embeddings = {self.model.max_position_embeddings}"
+            )
+        return self
 
 
 @dataclass
@@ -88,10 +110,11 @@ class Trainer:
         vocabulary_size: int,
         vocabulary_hash: str,
     ) -> None:
-        """`vocabulary_size`: rows of the embedding. Raises `InputError` where batch sizes do not divide."""
+        """`vocabulary_size`: rows of the embedding. Raises `InputError` where the ranks cannot share
+        a step."""
         config = recipe.training
         rank, ranks = data_parallel_rank(), data_parallel_size()
-        _check_sizes(recipe, ranks)
+        config.require_multiple_of(ranks)
         self.recipe, self.config, self.vocabulary_hash = recipe, config, vocabulary_hash
         self.model = wrap_data_parallel(build_model(recipe.model, vocabulary_size, config.precision))
         self.optimizer = build_optimizer(recipe.optimizer, config.precision, self.model)
@@ -252,17 +275,3 @@ class _Meter:
 def _memory_bytes() -> int:
     """Most memory used so far: of the GPU where there is one, else of this process."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory_bytes()
-
-
-def _check_sizes(recipe: TrainerRecipe, ranks: int) -> None:
-    config = recipe.training
-    if config.sequence_length > recipe.model.max_position_embeddings:
-        raise InputError(
-            f"training.sequence_length = {config.sequence_length}: expected at most "
-            f"model.max_position_embeddings = {recipe.model.max_position_embeddings}"
-        )
-    if config.global_batch_size % (config.micro_batch_size * ranks):
-        raise InputError(
-            f"training.global_batch_size = {config.global_batch_size}: expected a multiple of micro_batch_size x "
-            f"data-parallel ranks = {config.micro_batch_size} x {ranks}"
-        )
