@@ -66,6 +66,7 @@ class _Engine:
     def __init__(self) -> None:
         name, data = _find_library()
         self.library: Any = ctypes.CDLL(name)
+        self.library.espeak_Info.restype = ctypes.c_char_p
         self.library.espeak_Synth.argtypes = [
             ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
             ctypes.c_void_p, ctypes.c_void_p,
@@ -114,8 +115,15 @@ def _find_library() -> tuple[str, bytes | None]:
 
 
 def is_voice(name: str) -> bool:
-    """Whether espeak-ng knows the voice, for example `en-us` or `en-us+f3`."""
-    return _engine().library.espeak_SetVoiceByName(name.encode()) == 0
+    """Whether espeak-ng knows the voice and its variant, for example `en-us` or `en-us+f3`."""
+    library = _engine().library
+    base, _, variant = name.partition("+")
+    if library.espeak_SetVoiceByName(base.encode()) != 0:
+        return False
+    # an unknown variant is silently left out by the library, so its file is looked for
+    data = ctypes.c_char_p()
+    library.espeak_Info(ctypes.byref(data))
+    return not variant or (Path((data.value or b"").decode()) / "voices" / "!v" / variant).is_file()
 
 
 def speak(text: str, voice: str, manner: Manner) -> Spoken:
@@ -123,6 +131,7 @@ def speak(text: str, voice: str, manner: Manner) -> Spoken:
     engine = _engine()
     if not is_voice(voice):
         raise InputError(f"espeak-ng has no voice {voice!r}")
+    engine.library.espeak_SetVoiceByName(voice.encode())
     for parameter, value in (
         (_RATE, manner.rate),
         (_PITCH, manner.pitch),
@@ -152,7 +161,7 @@ def _words(
     """Words of the text by the character positions of the events.
 
     espeak-ng gives one event for pairs such as "of the" and empty ones at the end: a word without an event of its
-    own joins the word before it. An interval ends with its last phone.
+    own joins the word before it. An interval lasts from its first phone to its last.
     """
     written = text.split()
     offsets = np.cumsum([0, *(len(word) + 1 for word in written)])
@@ -163,11 +172,12 @@ def _words(
     numbers, starts = sorted(first), [first[number] for number in sorted(first)]
     if not numbers or numbers[0] != 0 or any(b <= a for a, b in pairwise(starts)):
         return whole_sentence(text, phones, duration)
-    ends = [_last_phone_end(phones, a, b) for a, b in pairwise([*starts, duration])]
+    sounding = [_sounding(phones, a, b) for a, b in pairwise([*starts, duration])]
     groups = [" ".join(written[a:b]) for a, b in pairwise([*numbers, len(written)])]
-    return tuple(Interval(*found) for found in zip(groups, starts, ends, strict=True))
+    return tuple(Interval(group, *times) for group, times in zip(groups, sounding, strict=True))
 
 
-def _last_phone_end(phones: tuple[Interval, ...], start: float, end: float) -> float:
-    inside = [phone.end for phone in phones if start <= phone.start < end]
-    return min(end, inside[-1]) if inside else end
+def _sounding(phones: tuple[Interval, ...], start: float, end: float) -> tuple[float, float]:
+    """From the first to the last phone that begins in `[start, end)`."""
+    inside = [phone for phone in phones if start <= phone.start < end]
+    return (inside[0].start, min(end, inside[-1].end)) if inside else (start, end)

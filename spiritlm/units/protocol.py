@@ -34,6 +34,8 @@ class SpeechTokenizer(Protocol):
     """Units per second, Hz."""
     vocabulary_size: int
     """Units are in `[0, vocabulary_size)`."""
+    sample_rate: int
+    """Hz, of the waves it encodes."""
 
     def encode(self, wave: np.ndarray, sample_rate: int) -> UnitStreams:
         """`wave`: float32 `[samples]` in [-1, 1]. Raises `InputError` for stereo or non-finite samples."""

@@ -1,0 +1,86 @@
+import filecmp
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from spiritlm.corpus.manifest import read_manifest
+
+REPO = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, str(REPO / "synth_data/speak.py"), str(REPO / "synth_data/recipes/speak-tiny.toml")]
+SMALL = ["train=10", "dev=2", "test_pairs=2", "written=5", "shard_size=2"]
+
+
+def speak(out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, f"out={out}", *SMALL, *overrides], capture_output=True, text=True, timeout=120)
+
+
+def content(folder: Path) -> dict[Path, Path]:
+    return {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file() and p.name != "stage.json"}
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("speak") / "speech"
+    done = speak(folder, "workers=1")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_recordings_fit_their_manifests(spoken: Path) -> None:
+    for split, count in (("train", 10), ("dev", 2), ("test", 12)):
+        documents = read_manifest(spoken, split)
+        assert len(documents) == count
+        for document in documents:
+            info = soundfile.info(spoken / document.audio)
+            assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
+            assert info.duration == pytest.approx(document.duration)
+            assert document.sentences[-1].words[-1].end <= document.duration
+    counts = json.loads((spoken / "stage.json").read_text())["counts"]
+    assert counts["train"]["recordings"] == 10
+    assert not {"flite:awb", "espeak:en-us+m2"} & set(counts["train"]["speakers"])
+
+
+def test_a_test_item_is_three_recordings_in_one_voice_and_mood(spoken: Path) -> None:
+    documents = {document.id: document for document in read_manifest(spoken, "test")}
+    for number in range(4):
+        parts = [documents[f"test-{number:05d}_{part}"] for part in ("mutual", "correct", "incorrect")]
+        assert [len(part.sentences) for part in parts] == [4, 1, 1]
+        assert len({(part.speaker, part.custom["mood"]) for part in parts}) == 1
+        assert (spoken / parts[1].audio).with_suffix(".txt").read_text().strip() == parts[1].text
+
+
+def test_workers_change_nothing(spoken: Path, tmp_path: Path) -> None:
+    assert speak(tmp_path / "again", "workers=2").returncode == 0
+    one, two = content(spoken), content(tmp_path / "again")
+    assert one.keys() == two.keys()
+    assert all(filecmp.cmp(one[name], two[name], shallow=False) for name in one)
+
+
+def test_killed_inside_a_shard_it_goes_on(spoken: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    process = subprocess.Popen([*COMMAND, f"out={out}", *SMALL], stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("shard-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "stage.json").exists()
+    assert speak(out).returncode == 0
+    one, two = content(spoken), content(out)
+    assert {name for name in two if ".partial" not in str(name)} == one.keys()
+    assert all(filecmp.cmp(one[name], two[name], shallow=False) for name in one)
+
+
+def test_an_absent_voice_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    done = speak(tmp_path / "out", 'voices.train=["espeak:en-us+f99"]')
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "'espeak:en-us+f99'" in done.stderr
+    assert not list((tmp_path / "out").glob("wav/**/*.wav"))
