@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
 
 from spiritlm.corpus.datasets import WRITTEN_SPLIT, InterleavedDataset, Mixture, dev_samples, unigram_entropy
 from spiritlm.corpus.store import DocumentStore
+from spiritlm.inference.model import load_language_model
 from spiritlm.run.files import write_json, write_text
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, Stage, StageRecipe
@@ -38,8 +38,7 @@ class EvaluateRecipe(StageRecipe):
 
 
 def evaluate(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(recipe.model, local_files_only=True).to(device).eval()
+    model = load_language_model(recipe.model)
     vocabulary = Vocabulary.load(recipe.model)
     test = DocumentStore(recipe.store, "test")
     vocabulary.require_hash(test.vocabulary.hash, recipe.store)

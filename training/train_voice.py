@@ -7,8 +7,6 @@ Several processes: torchrun --nproc-per-node N training/train_voice.py RECIPE.to
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from spiritlm.run.fit import FitRecipe, fit, process_group
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import track
 from spiritlm.run.stage import Input, Stage, StageRecipe, is_main_process
+from spiritlm.run.workers import worker_pool
 from spiritlm.synthesis.crops import UnitMelCrops
 from spiritlm.synthesis.griffin_lim import griffin_lim
 from spiritlm.synthesis.regression import ModelShape, RegressionConfig, RegressionDecoder, UnitToMel, regression_losses
@@ -110,7 +109,7 @@ def _training_crops(
 
 def _write_mels(path: Path, work: list[tuple[Path, int]]) -> None:
     """Log-mel float16 `[frames, 80]` of the files one after the other, each of the given number of frames."""
-    with atomic_path(path) as temporary, multiprocessing.get_context("forkserver").Pool(os.cpu_count()) as pool:
+    with atomic_path(path) as temporary, worker_pool() as pool:
         shape = (sum(frames for _, frames in work), MELS)
         mel = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
         start = 0

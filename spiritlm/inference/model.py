@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from spiritlm.errors import InputError
 from spiritlm.synthesis.protocol import SpeechDecoder
@@ -51,6 +52,13 @@ class Sampling:
     seed: int = 0
 
 
+def load_language_model(folder: Path) -> torch.nn.Module:
+    """The transformers model of an exported folder, on the GPU where there is one, ready to score or generate."""
+    disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
 class SpeechTextLM:
     """Language model, vocabulary, ears and voice of one exported folder."""
 
@@ -64,10 +72,8 @@ class SpeechTextLM:
         """Raises `InputError` where `folder` is no exported model of this project."""
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: expected the folder of an exported model, but it has no {MANIFEST}")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).to(device)
         return cls(
-            model,
+            load_language_model(folder),
             Vocabulary.load(folder),
             load_speech_tokenizer(folder / "speech_tokenizer"),
             RegressionDecoder.from_pretrained(folder / "voice"),

@@ -1,4 +1,4 @@
-"""Progress for people: a rich bar on a terminal, a plain line at every tenth of the way in a log file."""
+"""Progress for people: a rich bar on a terminal, plain lines now and then in a log file."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from spiritlm.run.stage import is_main_process
 
 T = TypeVar("T")
 
+SECONDS_BETWEEN_LINES = 5.0
+
 
 class Bar:
     """Handle of one running progress display."""
@@ -28,17 +30,25 @@ class Bar:
     def __init__(self, label: str, total: int, rich_bar: Progress | None) -> None:
         self._label, self._total, self._rich = label, total, rich_bar
         self._task = rich_bar.add_task(label, total=total, note="") if rich_bar else None
-        self._done, self._shown, self._started = 0, 0, time.monotonic()
+        self._done, self._started = 0, time.monotonic()
+        self._shown, self._last_line = 0, self._started
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """`note` is shown beside the bar, for example `loss 1.23`."""
         self._done += amount
         if self._rich is not None and self._task is not None:
             self._rich.update(self._task, advance=amount, note=note)
-        elif is_main_process() and (tenth := 10 * self._done // max(1, self._total)) > self._shown:
-            self._shown = tenth
+        elif is_main_process() and self._line_is_due():
             seconds = time.monotonic() - self._started
             print(f"  {self._label} {self._done}/{self._total} ({seconds:.0f} s) {note}".rstrip(), flush=True)
+
+    def _line_is_due(self) -> bool:
+        """At the end, and at every tenth of the way but not more often than `SECONDS_BETWEEN_LINES`."""
+        tenth, now = 10 * self._done // max(1, self._total), time.monotonic()
+        if self._done < self._total and (tenth == self._shown or now - self._last_line < SECONDS_BETWEEN_LINES):
+            return False
+        self._shown, self._last_line = tenth, now
+        return True
 
 
 @contextmanager
