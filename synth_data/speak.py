@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, write_manifest
-from spiritlm.run.files import atomic_path, read_json, write_json, write_jsonl, write_text
+from spiritlm.errors import InputError
+from spiritlm.run.files import atomic_path, read_json, remove_partial, write_json, write_jsonl, write_text
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import progress
-from spiritlm.run.stage import Stage, StageRecipe
+from spiritlm.run.stage import BEGUN_FILE, Stage, StageRecipe
 from spiritlm.run.workers import worker_pool
 from spiritlm.smallworld import flite
+from spiritlm.smallworld.scenarios import SCENARIOS
 from spiritlm.smallworld.stories import Split, Story, cloze_items, stories
 from spiritlm.smallworld.telling import Telling, record
 from spiritlm.smallworld.voices import SAMPLE_RATE, check_voices
@@ -39,29 +41,38 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 class VoicesRecipe(Recipe):
     """Voices by name (`flite:slt`, `espeak:en-us+f3`); a name given twice is drawn twice as often."""
 
-    train: tuple[str, ...]
+    train: tuple[str, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = Field(min_length=2)
     """Never heard in training."""
-    train_without_flite: tuple[str, ...]
+    train_without_flite: tuple[str, ...] = Field(min_length=1)
     held_out_without_flite: tuple[str, ...] = Field(min_length=2)
     """The same two on a machine where flite is not installed."""
-    held_out_share: float = 0.25
+    held_out_share: float = Field(default=0.25, ge=0, le=1)
     """Share of dev and test stories in held-out voices."""
+
+    @model_validator(mode="after")
+    def _check(self) -> VoicesRecipe:
+        for suffix in ("", "_without_flite"):
+            train, held_out = (getattr(self, f"{field}{suffix}") for field in ("train", "held_out"))
+            for name in held_out:
+                if name in train:
+                    raise InputError(f"voices.held_out{suffix}: {name!r} is in voices.train{suffix} too")
+        return self
 
 
 class SpeakRecipe(StageRecipe):
     seed: int = 0
-    train: int
+    train: int = Field(ge=1)
     """Training stories."""
-    dev: int
-    test_pairs: int
+    dev: int = Field(ge=0)
+    test_pairs: int = Field(ge=1)
     """Pairs of StoryCloze items; see `spiritlm/smallworld/stories.py`."""
-    written: int
+    written: int = Field(ge=0)
     """Further training stories that are not spoken."""
     voices: VoicesRecipe
-    shard_size: int = 32
+    shard_size: int = Field(default=32, ge=1)
     """Stories a process speaks."""
-    workers: int = 0
+    workers: int = Field(default=0, ge=0)
     """Processes at a time; 0 means one a core."""
 
 
@@ -77,7 +88,11 @@ class Shard:
 
 
 def speak(recipe: SpeakRecipe, stage: Stage) -> dict[str, Any]:
-    train_voices, held_out = _voices(recipe.voices)
+    try:
+        train_voices, held_out = _voices(recipe.voices)
+    except InputError:
+        _release(stage.folder)
+        raise
     spoken, written = _training_stories(recipe)
     shards = list(_shards(recipe, spoken, train_voices, held_out))
     _record_shards(recipe, stage.folder, shards)
@@ -101,6 +116,13 @@ def _voices(recipe: VoicesRecipe) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return train, held_out
 
 
+def _release(folder: Path) -> None:
+    """Leave nothing of a run that could not start, so that the folder takes a corrected recipe."""
+    if [file.name for file in folder.iterdir()] == [BEGUN_FILE]:
+        (folder / BEGUN_FILE).unlink()
+        folder.rmdir()
+
+
 def _training_stories(recipe: SpeakRecipe) -> tuple[list[Story], list[Story]]:
     told = stories("train", recipe.seed)
     return list(islice(told, recipe.train)), list(islice(told, recipe.written))
@@ -114,24 +136,28 @@ def _shards(
     def voice() -> str:
         return rng.choice(held_out if rng.random() < recipe.voices.held_out_share else voices)
 
+    def telling(id: str, story: Story, sentences: tuple[str, ...], voice: str) -> Telling:
+        return Telling(id, sentences, voice, story.mood, SCENARIOS[story.scenario].place)
+
     tellings: dict[Split, list[list[Telling]]] = {split: [] for split in SPLITS}
     for number, story in enumerate(train):
-        tellings["train"].append([Telling(f"train-{number:05d}", story.sentences, rng.choice(voices), story.mood)])
+        tellings["train"].append([telling(f"train-{number:05d}", story, story.sentences, rng.choice(voices))])
     for number, story in enumerate(islice(stories("dev", recipe.seed), recipe.dev)):
-        tellings["dev"].append([Telling(f"dev-{number:05d}", story.sentences, voice(), story.mood)])
+        tellings["dev"].append([telling(f"dev-{number:05d}", story, story.sentences, voice())])
     for number, item in enumerate(cloze_items(recipe.test_pairs, recipe.seed)):
         id, story, teller = f"test-{number:05d}", item.story, voice()
         parts = {"mutual": story.beginning, "correct": (story.ending,), "incorrect": (item.wrong_ending,)}
-        tellings["test"].append([Telling(f"{id}_{p}", s, teller, story.mood) for p, s in parts.items()])
+        tellings["test"].append([telling(f"{id}_{part}", story, s, teller) for part, s in parts.items()])
     for split, items in tellings.items():
         for number, start in enumerate(range(0, len(items), recipe.shard_size)):
             chosen = items[start : start + recipe.shard_size]
-            yield Shard(split, number, tuple(telling for item in chosen for telling in item))
+            yield Shard(split, number, tuple(part for item in chosen for part in item))
 
 
 def _record_shards(recipe: SpeakRecipe, folder: Path, shards: list[Shard]) -> None:
     for split in SPLITS:
         (folder / "wav" / split).mkdir(parents=True, exist_ok=True)
+        remove_partial(folder / "wav" / split)
     left = [shard for shard in shards if not _shard_file(folder, shard).is_file()]
     with (
         worker_pool(recipe.workers, tasks_per_process=1) as pool,
@@ -161,7 +187,7 @@ def _record_shard(folder: Path, shard: Shard) -> None:
                 "wav": str(wav),
                 "duration": len(recording.wave) / SAMPLE_RATE,
                 "speaker": telling.voice,
-                "mood": telling.mood,
+                "custom": {"mood": telling.mood, "scenario": telling.scenario},
                 "sentences": recording.sentences,
                 "phones": recording.phones,
             }
@@ -182,6 +208,7 @@ def _collect(folder: Path, shards: list[Shard]) -> dict[str, Any]:
             "recordings": len(rows),
             "hours": round(sum(row["duration"] for row in rows) / 3600, 3),
             "sentences": len(sentences),
+            "words": sum(len(text.split()) for words in sentences for text, _, _ in words),
             "sentences_without_word_times": sum(len(words) == 1 for words in sentences),
             "speakers": dict(sorted(Counter(row["speaker"] for row in rows).items())),
         }
@@ -199,7 +226,7 @@ def _document(row: dict[str, Any]) -> SpokenDocument:
         sample_rate=SAMPLE_RATE,
         speaker=row["speaker"],
         sentences=tuple(Sentence(tuple(Word(*word) for word in words)) for words in row["sentences"]),
-        custom={"mood": row["mood"]},
+        custom=row["custom"],
     )
 
 

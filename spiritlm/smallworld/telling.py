@@ -23,6 +23,7 @@ class Telling:
     sentences: tuple[str, ...]
     voice: str
     mood: str
+    scenario: str
 
 
 @dataclass(frozen=True)

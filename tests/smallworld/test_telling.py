@@ -8,7 +8,7 @@ SENTENCES = ("Tom went to the lake.", "Then the rain came.", "He was sad and row
 
 
 def test_sentences_follow_with_pauses_and_times_of_the_recording() -> None:
-    recording = record(Telling("a", SENTENCES, "espeak:en-us", "happy"))
+    recording = record(Telling("a", SENTENCES, "espeak:en-us", "happy", "lake"))
     assert [" ".join(word.text for word in sentence) for sentence in recording.sentences] == list(SENTENCES)
     words = [word for sentence in recording.sentences for word in sentence]
     assert all(a.start < b.start for a, b in itertools.pairwise(words))

@@ -52,7 +52,7 @@ def test_a_test_item_is_three_recordings_in_one_voice_and_mood(spoken: Path) -> 
     for number in range(4):
         parts = [documents[f"test-{number:05d}_{part}"] for part in ("mutual", "correct", "incorrect")]
         assert [len(part.sentences) for part in parts] == [4, 1, 1]
-        assert len({(part.speaker, part.custom["mood"]) for part in parts}) == 1
+        assert len({(part.speaker, part.custom["mood"], part.custom["scenario"]) for part in parts}) == 1
         assert (spoken / parts[1].audio).with_suffix(".txt").read_text().strip() == parts[1].text
 
 
@@ -69,12 +69,13 @@ def test_killed_inside_a_shard_it_goes_on(spoken: Path, tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not list(out.glob("shard-*.json")) and time.monotonic() < deadline:
         time.sleep(0.01)
+    (out / "wav" / "train" / ".partial-1-train-00000.wav").write_bytes(b"half a recording")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "stage.json").exists()
     assert speak(out).returncode == 0
     one, two = content(spoken), content(out)
-    assert {name for name in two if ".partial" not in str(name)} == one.keys()
+    assert two.keys() == one.keys()
     assert all(filecmp.cmp(one[name], two[name], shallow=False) for name in one)
 
 
@@ -83,4 +84,11 @@ def test_an_absent_voice_is_one_line_and_nothing_is_written(tmp_path: Path) -> N
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "'espeak:en-us+f99'" in done.stderr
-    assert not list((tmp_path / "out").glob("wav/**/*.wav"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_voice_is_either_for_training_or_held_out(tmp_path: Path) -> None:
+    done = speak(tmp_path / "out", 'voices.train=["flite:awb"]')
+    assert done.returncode == 2
+    assert "voices.held_out: 'flite:awb' is in voices.train too" in done.stderr
+    assert not (tmp_path / "out").exists()
