@@ -4,7 +4,7 @@
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=$repo/.venv/bin/python
-export OMP_WAIT_POLICY=passive # spinning threads of two busy processes would slow both sixteenfold
+export GOMP_SPINCOUNT=20000 # threads that spin longer slow two busy processes sixteenfold, shorter slow one
 export TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 find_python() {

@@ -27,8 +27,8 @@ from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path, read_json, remove_partial, write_json, write_jsonl, write_text
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import progress
-from spiritlm.run.stage import BEGUN_FILE, Stage, StageRecipe
-from spiritlm.run.workers import worker_pool
+from spiritlm.run.stage import Stage, StageRecipe
+from spiritlm.run.workers import in_fresh_processes, map_in_workers
 from spiritlm.smallworld import flite
 from spiritlm.smallworld.scenarios import SCENARIOS
 from spiritlm.smallworld.stories import Split, Story, cloze_items, stories
@@ -88,11 +88,7 @@ class Shard:
 
 
 def speak(recipe: SpeakRecipe, stage: Stage) -> dict[str, Any]:
-    try:
-        train_voices, held_out = _voices(recipe.voices)
-    except InputError:
-        _release(stage.folder)
-        raise
+    train_voices, held_out = _voices(recipe.voices)
     spoken, written = _training_stories(recipe)
     shards = list(_shards(recipe, spoken, train_voices, held_out))
     _record_shards(recipe, stage.folder, shards)
@@ -111,16 +107,8 @@ def _voices(recipe: VoicesRecipe) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not flite.is_installed() and any(name.startswith("flite:") for name in (*train, *held_out)):
         print("  flite is not installed: speaking with espeak-ng voices only")
         train, held_out = recipe.train_without_flite, recipe.held_out_without_flite
-    with worker_pool(1) as pool:
-        pool.apply(check_voices, ((*train, *held_out),))
+    list(map_in_workers(check_voices, [(*train, *held_out)], workers=1))
     return train, held_out
-
-
-def _release(folder: Path) -> None:
-    """Leave nothing of a run that could not start, so that the folder takes a corrected recipe."""
-    if [file.name for file in folder.iterdir()] == [BEGUN_FILE]:
-        (folder / BEGUN_FILE).unlink()
-        folder.rmdir()
 
 
 def _training_stories(recipe: SpeakRecipe) -> tuple[list[Story], list[Story]]:
@@ -159,11 +147,9 @@ def _record_shards(recipe: SpeakRecipe, folder: Path, shards: list[Shard]) -> No
         (folder / "wav" / split).mkdir(parents=True, exist_ok=True)
         remove_partial(folder / "wav" / split)
     left = [shard for shard in shards if not _shard_file(folder, shard).is_file()]
-    with (
-        worker_pool(recipe.workers, tasks_per_process=1) as pool,
-        progress("speak", len(shards), len(shards) - len(left)) as bar,
-    ):
-        for _ in pool.imap_unordered(functools.partial(_record_shard, folder), left, chunksize=1):
+    record_shard = functools.partial(_record_shard, folder)
+    with progress("speak", len(shards), len(shards) - len(left)) as bar:
+        for _ in in_fresh_processes(record_shard, left, recipe.workers):
             bar.advance()
 
 

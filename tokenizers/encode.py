@@ -24,7 +24,7 @@ from spiritlm.run.program import run_program
 from spiritlm.run.progress import track
 from spiritlm.run.rejects import Rejects
 from spiritlm.run.stage import Input, Stage, StageRecipe
-from spiritlm.run.workers import worker_pool
+from spiritlm.run.workers import map_in_workers
 from spiritlm.tokens.documents import AlignedDocument
 from spiritlm.tokens.interleave import word_boundaries
 from spiritlm.tokens.vocabulary import TEXT_MODEL, Vocabulary
@@ -70,8 +70,7 @@ def encode(recipe: EncodeRecipe, stage: Stage) -> dict[str, Any]:
 def _encode_all(recipe: EncodeRecipe, documents: list[SpokenDocument], split: str) -> Iterable[np.ndarray | InputError]:
     """Units of each recording in order, or why it cannot be read."""
     work = [(recipe.units / "model", recipe.speech / document.audio) for document in documents]
-    with worker_pool(recipe.workers) as pool:
-        yield from track(pool.imap(_encode_file, work, chunksize=8), f"encode {split}", len(work))
+    yield from track(map_in_workers(_encode_file, work, recipe.workers), f"encode {split}", len(work))
 
 
 def _encode_file(work: tuple[Path, Path]) -> np.ndarray | InputError:

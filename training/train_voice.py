@@ -26,7 +26,7 @@ from spiritlm.run.fit import FitRecipe, fit, process_group
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import track
 from spiritlm.run.stage import Input, Stage, StageRecipe, is_main_process
-from spiritlm.run.workers import worker_pool
+from spiritlm.run.workers import map_in_workers
 from spiritlm.synthesis.crops import UnitMelCrops
 from spiritlm.synthesis.griffin_lim import griffin_lim
 from spiritlm.synthesis.regression import ModelShape, RegressionConfig, RegressionDecoder, UnitToMel, regression_losses
@@ -109,11 +109,11 @@ def _training_crops(
 
 def _write_mels(path: Path, work: list[tuple[Path, int]]) -> None:
     """Log-mel float16 `[frames, 80]` of the files one after the other, each of the given number of frames."""
-    with atomic_path(path) as temporary, worker_pool() as pool:
+    with atomic_path(path) as temporary:
         shape = (sum(frames for _, frames in work), MELS)
         mel = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
         start = 0
-        for part in track(pool.imap(_mel_of_file, work, chunksize=8), "mel", len(work)):
+        for part in track(map_in_workers(_mel_of_file, work), "mel", len(work)):
             mel[start : start + len(part)] = part
             start += len(part)
         mel.flush()

@@ -59,7 +59,12 @@ def _run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]
     else:
         console.print(f"[bold]{stage.name}[/] -> {stage.folder}")
         stage.begin()
-        stage.finish(run(recipe, stage))
+        try:
+            counts = run(recipe, stage)
+        except InputError:
+            stage.release()
+            raise
+        stage.finish(counts)
 
 
 def guarded(work: Callable[[], None], debug: bool = False) -> int:

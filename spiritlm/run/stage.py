@@ -94,6 +94,12 @@ class Stage:
         except OSError as error:
             raise InputError(f"out = {self.folder}: cannot be written: {error.strerror or error}") from None
 
+    def release(self) -> None:
+        """Give back the folder of a run that could not start: where nothing was written, nothing stays."""
+        if is_main_process() and [file.name for file in self.folder.iterdir()] == [BEGUN_FILE]:
+            (self.folder / BEGUN_FILE).unlink()
+            self.folder.rmdir()
+
     def finish(self, counts: dict[str, Any]) -> None:
         """Write `stage.json`, after which the stage is done."""
         if not is_main_process():

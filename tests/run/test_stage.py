@@ -99,6 +99,16 @@ def test_the_fingerprint_follows_the_inputs_and_not_the_paths(tmp_path: Path) ->
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
+def test_a_run_that_could_not_start_leaves_no_folder(recipe: str, tmp_path: Path) -> None:
+    def refuse(recipe: StageRecipe, stage: Stage) -> dict[str, int]:
+        raise InputError("no")
+
+    with pytest.raises(SystemExit):
+        run_program("first", First, refuse, "A test.", [recipe])
+    assert not (tmp_path / "out").exists()
+    assert program([recipe, "seed=1"]) == (0, ["first"])
+
+
 def test_a_killed_stage_is_not_done(tmp_path: Path) -> None:
     stage = Stage("first", First(out=tmp_path))
     stage.begin()
