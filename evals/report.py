@@ -122,7 +122,7 @@ def _cloze_bars(cloze: dict[str, Any]) -> Figure:
     axes.axhline(50, color="#1d2433", linewidth=1, linestyle="--", label="chance")
     axes.set(xticks=positions, xticklabels=list(cloze), ylim=(0, 105), ylabel="% right")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(ncols=3, fontsize=8, frameon=False, loc="lower right")
+    axes.legend(ncols=3, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     return picture
 
 

@@ -77,7 +77,7 @@ def figure(picture: Figure, description: str) -> str:
 
 def audio(path: Path) -> str:
     """A player that holds the wav file."""
-    return f'<audio controls preload="none" src="{_data_url("audio/wav", path.read_bytes())}"></audio>'
+    return f'<audio controls preload="metadata" src="{_data_url("audio/wav", path.read_bytes())}"></audio>'
 
 
 def _data_url(kind: str, content: bytes) -> str:
