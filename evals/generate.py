@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import PositiveInt
+
 from spiritlm.audio.files import read_audio, write_wav
 from spiritlm.corpus.manifest import read_manifest
 from spiritlm.inference.model import Output, Sampling, Speech, SpeechTextLM
@@ -24,10 +26,10 @@ ASKED: tuple[tuple[str, Output], ...] = (("text", "text"), ("speech", "text"), (
 class GenerateRecipe(StageRecipe):
     model: Input
     speech: Input
-    stories: int = 2
+    stories: PositiveInt = 2
     """Held-out stories continued in each of the four ways."""
-    max_new_text: int = 24
-    max_new_units: int = 120
+    max_new_text: PositiveInt = 24
+    max_new_units: PositiveInt = 120
     temperature: float = 0.8
     top_p: float = 0.95
     seed: int = 0

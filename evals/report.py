@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spiritlm.audio.files import read_audio
-from spiritlm.audio.mel import log_mel
+from spiritlm.audio.mel import FRAME_RATE, SAMPLE_RATE, log_mel
 from spiritlm.run.files import read_json
 from spiritlm.run.metrics import read_metrics
 from spiritlm.run.page import Page, audio, cards, figure, table
@@ -23,8 +23,6 @@ from spiritlm.tokens.interleave import MODALITIES
 
 COLORS = {"text": "#2457c5", "semantic": "#c5562b"}
 GIVEN = {"text": "read", "speech": "heard"}
-SAMPLE_RATE = 16000
-"""Hz, of the spectrograms."""
 
 
 class ReportRecipe(StageRecipe):
@@ -155,7 +153,7 @@ def _spectrogram(wav: Path) -> Figure:
     mel = log_mel(read_audio(wav, SAMPLE_RATE)).numpy()  # [frames, mels]
     picture = Figure(figsize=(5, 1.5))
     axes = picture.subplots()
-    axes.imshow(mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, len(mel) / 100, 0, mel.shape[1]))
+    axes.imshow(mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, len(mel) / FRAME_RATE, 0, mel.shape[1]))
     axes.set(xlabel="seconds", ylabel="mel band")
     return picture
 

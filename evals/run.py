@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 
 from spiritlm.corpus.datasets import WRITTEN_SPLIT, InterleavedDataset, Mixture, dev_samples, unigram_entropy
 from spiritlm.corpus.store import DocumentStore
@@ -29,10 +30,10 @@ from spiritlm.tokens.vocabulary import Vocabulary
 class EvaluateRecipe(StageRecipe):
     model: Input
     store: Input
-    batch_size: int = 32
-    sequence_length: int = 512
+    batch_size: PositiveInt = 32
+    sequence_length: PositiveInt = 512
     """Row length of the dev loss."""
-    unigram_rows: int = 400
+    unigram_rows: PositiveInt = 400
     """Training rows that the unigram distribution is counted over."""
     mixture: Mixture = Mixture()
 

@@ -44,13 +44,24 @@ install_debian_packages() {
     fi
 }
 
+make_venv() {
+    local python
+    python=$(find_python) || return
+    "$python" -c 'import ensurepip' 2>/dev/null ||
+        install_debian_packages "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    "$python" -m venv "$repo/.venv" && return
+    rm -rf "$repo/.venv"
+    echo "error: $python cannot make a virtual environment; install its venv package" >&2
+    return 2
+}
+
 # install_python EXTRAS: the library, editable, with the exact versions of constraints.txt
 install_python() {
     local extras=$1 stamp=$repo/.venv/installed-$1 wanted
     wanted=$(cat "$repo/pyproject.toml" "$repo/constraints.txt" | sha256sum)
     [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return 0
     echo "installing Python packages into .venv (once)"
-    [ -x "$PYTHON" ] || "$(find_python)" -m venv "$repo/.venv"
+    "$PYTHON" -m pip --version >/dev/null 2>&1 || make_venv
     "$PYTHON" -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' "$repo/constraints.txt")"
     "$PYTHON" -m pip install --quiet --disable-pip-version-check \
         --constraint "$repo/constraints.txt" --editable "$repo[$extras]"

@@ -67,6 +67,8 @@ def _generate(options: argparse.Namespace) -> None:
     from spiritlm.run.files import write_text
 
     model = SpeechTextLM.from_pretrained(options.model)
+    if options.speaker is not None:
+        model.voice.check_speaker(options.speaker)
     rate = model.ears.sample_rate
     prompt = [
         Speech(read_audio(Path(value), rate), rate) if kind == "speech" else value for kind, value in options.prompt
@@ -77,8 +79,9 @@ def _generate(options: argparse.Namespace) -> None:
     text = transcript(segments)
     write_text(options.out.with_name(options.out.name + ".txt"), text + "\n")
     print(text)
+    wav = options.out.with_name(options.out.name + ".wav")
+    wav.unlink(missing_ok=True)
     if len(wave):
-        wav = options.out.with_name(options.out.name + ".wav")
         write_wav(wav, wave, model.voice.sample_rate)
         print(f"spoken: {wav} ({len(wave) / model.voice.sample_rate:.1f} s)")
 

@@ -18,13 +18,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from pydantic import Field, model_validator
 
+from spiritlm.audio.files import write_wav
 from spiritlm.config import Recipe
 from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, write_manifest
 from spiritlm.errors import InputError
-from spiritlm.run.files import atomic_path, read_json, remove_partial, write_json, write_jsonl, write_text
+from spiritlm.run.files import read_json, remove_partial, write_json, write_jsonl, write_text
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import progress
 from spiritlm.run.stage import Stage, StageRecipe
@@ -64,7 +64,7 @@ class SpeakRecipe(StageRecipe):
     seed: int = 0
     train: int = Field(ge=1)
     """Training stories."""
-    dev: int = Field(ge=0)
+    dev: int = Field(ge=1)
     test_pairs: int = Field(ge=1)
     """Pairs of StoryCloze items; see `spiritlm/smallworld/stories.py`."""
     written: int = Field(ge=0)
@@ -163,8 +163,7 @@ def _record_shard(folder: Path, shard: Shard) -> None:
     for telling in shard.tellings:
         recording = record(telling)
         wav = Path("wav") / shard.split / f"{telling.id}.wav"
-        with atomic_path(folder / wav) as temporary:
-            soundfile.write(temporary, recording.wave, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        write_wav(folder / wav, recording.wave, SAMPLE_RATE)
         if shard.split == "test":
             write_text((folder / wav).with_suffix(".txt"), " ".join(telling.sentences) + "\n")
         rows.append(

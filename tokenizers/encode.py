@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt
 
 from spiritlm.audio.files import read_audio
 from spiritlm.corpus.manifest import SpokenDocument, read_manifest
 from spiritlm.corpus.store import NamedDocument, write_split
 from spiritlm.errors import InputError
-from spiritlm.run.files import read_jsonl
+from spiritlm.run.files import read_bytes, read_jsonl
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import track
 from spiritlm.run.rejects import Rejects
@@ -38,7 +39,7 @@ class EncodeRecipe(StageRecipe):
     speech: Input
     units: Input
     text: Input
-    workers: int = 0
+    workers: NonNegativeInt = 0
     """Processes that encode; 0 means one a core."""
     max_bad_fraction: float = 0.01
     """Largest share of recordings that may be rejected."""
@@ -46,7 +47,7 @@ class EncodeRecipe(StageRecipe):
 
 def encode(recipe: EncodeRecipe, stage: Stage) -> dict[str, Any]:
     tokenizer = load_speech_tokenizer(recipe.units / "model")
-    vocabulary = Vocabulary((recipe.text / TEXT_MODEL).read_bytes(), tokenizer.vocabulary_size)
+    vocabulary = Vocabulary(read_bytes(recipe.text / TEXT_MODEL), tokenizer.vocabulary_size)
     vocabulary.save(stage.folder)
     rejects = Rejects(stage.folder, recipe.max_bad_fraction)
     counts: dict[str, Any] = {"vocabulary": vocabulary.size}

@@ -20,7 +20,7 @@ from spiritlm.errors import InputError
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.files import atomic_folder, read_json
 from spiritlm.run.program import run_program
-from spiritlm.run.stage import Input, Stage, StageRecipe
+from spiritlm.run.stage import Input, Stage, StageRecipe, read_stage, require_same_input
 from spiritlm.tokens.huggingface import save_huggingface_tokenizer
 from spiritlm.tokens.vocabulary import Vocabulary
 
@@ -32,6 +32,8 @@ class ExportRecipe(StageRecipe):
 
 
 def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
+    require_same_input(recipe.voice, "units", stage.input_fingerprints["speech_tokenizer"])
+    require_same_input(recipe.voice, "store", read_stage(recipe.run)["inputs"]["store"])
     vocabulary = Vocabulary.load(recipe.run)
     shape = read_json(recipe.run / "model.json")
     config = validate_recipe(ModelConfig, shape["model"], str(recipe.run / "model.json"))

@@ -25,7 +25,7 @@ from spiritlm.run.files import atomic_path
 from spiritlm.run.fit import FitRecipe, fit, process_group
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import track
-from spiritlm.run.stage import Input, Stage, StageRecipe, is_main_process
+from spiritlm.run.stage import Input, Stage, StageRecipe, is_main_process, require_same_input
 from spiritlm.run.workers import map_in_workers
 from spiritlm.synthesis.crops import UnitMelCrops
 from spiritlm.synthesis.griffin_lim import griffin_lim
@@ -52,9 +52,8 @@ class TrainVoiceRecipe(StageRecipe):
 def train_voice(recipe: TrainVoiceRecipe, stage: Stage) -> dict[str, Any]:
     tokenizer = load_speech_tokenizer(recipe.units / "model")
     store = DocumentStore(recipe.store, "train")
-    if store.vocabulary.semantic.size != tokenizer.vocabulary_size:
-        found, expected = store.vocabulary.semantic.size, tokenizer.vocabulary_size
-        raise InputError(f"{recipe.store}: the store has {found} units, expected {expected} as in {recipe.units}")
+    for key in ("speech", "units"):
+        require_same_input(recipe.store, key, stage.input_fingerprints[key])
     config = RegressionConfig(
         vocabulary_size=tokenizer.vocabulary_size,
         speakers=tuple(sorted(set(store.speakers))),

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from pydantic import model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.corpus.store import DocumentStore
@@ -34,6 +35,15 @@ class Mixture(Recipe):
     """Least and most words of a text span (Spirit LM, section 3.1)."""
     speech_words: tuple[int, int] = (5, 15)
     """Least and most words of a speech span."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Mixture:
+        self.shares()
+        for name in ("text_words", "speech_words"):
+            least, most = getattr(self, name)
+            if not 1 <= least <= most:
+                raise InputError(f"mixture.{name} = [{least}, {most}]: expected 1 <= least <= most")
+        return self
 
     def shares(self) -> np.ndarray:
         weights = np.array([self.text, self.speech, self.interleaved], dtype=np.float64)
@@ -103,6 +113,8 @@ class InterleavedDataset:
 def dev_samples(store: Path, split: str, sequence_length: int) -> list[PackedSample]:
     """Every document of `split` once as text and once as speech, in rows of one kind each, padded."""
     documents = DocumentStore(store, split)
+    if not len(documents):
+        raise InputError(f"{store}: split {split} holds no documents")
     rows: list[PackedSample] = []
     for kind in ("text", "speech"):
         row: list[TokenSequence] = []

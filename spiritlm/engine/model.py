@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.engine.backend import device
@@ -19,13 +19,13 @@ Precision = Literal["fp32", "bf16"]
 class ModelConfig(Recipe):
     """Shape of the model."""
 
-    hidden_size: int
-    layers: int
-    heads: int
-    kv_heads: int
+    hidden_size: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    kv_heads: PositiveInt
     """Heads of keys and values; fewer than `heads` is grouped-query attention."""
-    ffn_hidden_size: int
-    max_position_embeddings: int = 2048
+    ffn_hidden_size: PositiveInt
+    max_position_embeddings: PositiveInt = 2048
     """Longest row the model is meant for, tokens."""
     rope_theta: float = 10000.0
     norm_eps: float = 1e-5

@@ -27,11 +27,10 @@ from spiritlm.engine.optimizer import OptimizerConfig, ScheduleConfig, build_opt
 from spiritlm.engine.parallel import data_parallel_rank, data_parallel_size
 from spiritlm.errors import InputError, Stopped
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
-from spiritlm.run.files import remove_partial
 from spiritlm.run.metrics import Metrics, Tracker
 from spiritlm.run.progress import progress
 from spiritlm.run.signals import StopFlag
-from spiritlm.run.stage import StageRecipe, is_main_process, peak_memory_bytes
+from spiritlm.run.stage import StageRecipe, peak_memory_bytes
 
 
 class TrainingConfig(Recipe):
@@ -219,8 +218,6 @@ class Trainer:
             return self._forward_backward([batch.to(device()) for batch in self.dev_batches], forward_only=True)
 
     def _resume(self) -> None:
-        if is_main_process() and self.checkpoints.root.is_dir():
-            remove_partial(self.checkpoints.root)
         state = load_newest_checkpoint(self.checkpoints, self.model, self.optimizer)
         if state is None:
             return

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
@@ -55,7 +56,10 @@ class Sampling:
 def load_language_model(folder: Path) -> torch.nn.Module:
     """The transformers model of an exported folder, on the GPU where there is one, ready to score or generate."""
     disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder}: not a whole exported model: {str(error).splitlines()[0]}") from None
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

@@ -11,8 +11,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from pydantic import NonNegativeInt, PositiveInt
+
 from spiritlm.config import Recipe
-from spiritlm.run.files import TEMPORARY, read_json, write_json
+from spiritlm.errors import InputError
+from spiritlm.run.files import TEMPORARY, flush_to_disk, read_json, remove_partial, write_json
 
 COMPLETE_FILE = "complete.json"
 
@@ -20,11 +23,11 @@ COMPLETE_FILE = "complete.json"
 class CheckpointPolicy(Recipe):
     """When checkpoints are written and which are kept."""
 
-    every: int = 0
+    every: NonNegativeInt = 0
     """Steps between checkpoints; 0 writes one at the end and when stopped only."""
-    keep_last: int = 2
+    keep_last: PositiveInt = 2
     """How many of the newest are kept."""
-    permanent_every: int = 0
+    permanent_every: NonNegativeInt = 0
     """A checkpoint whose step is a multiple of this is never deleted; 0 keeps none for ever."""
 
 
@@ -40,8 +43,9 @@ class Checkpoints:
     def begin(self, step: int) -> Path:
         """An empty folder to write the checkpoint of `step` into. One process calls it."""
         folder = self.root / f"{TEMPORARY}step-{step:08d}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        remove_partial(self.root)
+        folder.mkdir()
         return folder
 
     def complete(self, step: int, state: dict[str, Any]) -> Path:
@@ -51,9 +55,12 @@ class Checkpoints:
         """
         temporary, folder = self.root / f"{TEMPORARY}step-{step:08d}", self._folder(step)
         files = {str(f.relative_to(temporary)): f.stat().st_size for f in temporary.rglob("*") if f.is_file()}
+        for name in files:
+            flush_to_disk(temporary / name)
         write_json(temporary / COMPLETE_FILE, {"step": step, "files": files, "state": state})
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
+        flush_to_disk(self.root)
         self._prune()
         return folder
 
@@ -85,7 +92,11 @@ class Checkpoints:
 def _fault(folder: Path) -> str | None:
     if not (folder / COMPLETE_FILE).is_file():
         return "it has no complete.json"
-    for name, size in read_json(folder / COMPLETE_FILE)["files"].items():
+    try:
+        files = read_json(folder / COMPLETE_FILE)["files"]
+    except (InputError, KeyError, TypeError) as error:
+        return str(error)
+    for name, size in files.items():
         file = folder / name
         if not file.is_file():
             return f"{name} is missing"

@@ -131,6 +131,8 @@ class _Loop:
     ) -> None:
         self.model, self.recipe, self.checkpoints, self.device = model, recipe, checkpoints, device
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        for parameter in self.parameters:
+            parameter.grad = torch.zeros_like(parameter)
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, fused=True
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -22,7 +23,7 @@ class Metrics:
         """Rows after `resume_step` (of a run that died after its last checkpoint) are dropped."""
         self.path = folder / "metrics.jsonl"
         self._active = is_main_process()
-        self._sinks: list[Any] = []
+        self._sinks: dict[Tracker, Callable[[int, dict[str, float]], None]] = {}
         if not self._active:
             return
         kept = [row for row in _whole_rows(self.path) if row["step"] <= resume_step]
@@ -37,22 +38,26 @@ class Metrics:
                 import wandb
 
                 run = wandb.init(project="spiritlm", dir=str(folder), name=folder.name, resume="allow")
-                self._sinks.append(lambda step, row: run.log(row, step=step))
+                self._sinks[tracker] = lambda step, row: run.log(row, step=step)
             else:
                 from torch.utils.tensorboard import SummaryWriter
 
                 writer = SummaryWriter(str(folder / "tensorboard"))
-                self._sinks.append(lambda step, row: _write_scalars(writer, step, row))
+                self._sinks[tracker] = lambda step, row: _write_scalars(writer, step, row)
         except Exception as error:  # a tracker is a comfort: its failure never stops a run
-            Console(stderr=True).print(f"warning: {tracker} is not used: {error}")
+            _warn(tracker, error)
 
     def log(self, step: int, **values: float) -> None:
         if not self._active:
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
-        for sink in self._sinks:
-            sink(step, values)
+        for tracker, sink in list(self._sinks.items()):
+            try:
+                sink(step, values)
+            except Exception as error:
+                del self._sinks[tracker]
+                _warn(tracker, error)
 
     def __enter__(self) -> Metrics:
         return self
@@ -62,6 +67,10 @@ class Metrics:
     ) -> None:
         if self._active:
             self._file.close()
+
+
+def _warn(tracker: Tracker, error: Exception) -> None:
+    Console(stderr=True, markup=False).print(f"warning: {tracker} is not used: {error}")
 
 
 def _write_scalars(writer: Any, step: int, row: dict[str, float]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 
 from spiritlm.config import load_recipe
 from spiritlm.errors import InputError, Stopped
@@ -40,7 +41,7 @@ def run_program(
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
     parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
 
     def work() -> None:
         recipe = load_recipe(recipe_class, options.recipe, options.overrides)
@@ -52,12 +53,12 @@ def run_program(
 def _run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]], dry_run: bool) -> None:
     console = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
     if stage.is_done():
-        console.print(f"{stage.name}: done before, {stage.folder}")
+        console.print(f"{stage.name}: done before, {escape(str(stage.folder))}")
     elif dry_run:
-        console.print(f"{stage.name}: would write {stage.folder}")
+        console.print(f"{stage.name}: would write {escape(str(stage.folder))}")
         console.print_json(recipe.model_dump_json())
     else:
-        console.print(f"[bold]{stage.name}[/] -> {stage.folder}")
+        console.print(f"[bold]{stage.name}[/] -> {escape(str(stage.folder))}")
         stage.begin()
         try:
             counts = run(recipe, stage)
@@ -71,7 +72,7 @@ def guarded(work: Callable[[], None], debug: bool = False) -> int:
     """Run `work` and return the exit status the project promises for how it ended."""
     try:
         work()
-    except InputError as error:
+    except (InputError, PermissionError) as error:
         if debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)

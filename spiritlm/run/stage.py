@@ -1,9 +1,10 @@
 """A stage: one program's output folder, finished when it holds `stage.json`.
 
 `stage.json` is written last and records the resolved recipe, the fingerprints of the input stages, counts,
-versions, seconds and peak memory. A fingerprint covers stage name, recipe and input fingerprints, but no
-paths: a run folder can be moved. Running a finished stage again does nothing; running it with another recipe
-or other inputs is refused, so that a folder never mixes two recipes.
+versions, seconds (of the last attempt, where a stage was stopped and resumed) and peak memory. A fingerprint covers
+stage name, recipe and input fingerprints, but no paths and not how many workers: a run folder can be moved, and a
+run resumed with other `workers`. Running a finished stage again does nothing; running it with another recipe or
+other inputs is refused, so that a folder never mixes two.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ def read_stage(folder: Path) -> dict[str, Any]:
     return read_json(folder / STAGE_FILE)
 
 
+def require_same_input(folder: Path, key: str, expected: str) -> None:
+    """Raises `InputError` unless the stage in `folder` was made from input `key` with fingerprint `expected`."""
+    if read_stage(folder)["inputs"].get(key) != expected:
+        raise InputError(f"{folder}: made from another {key!r} stage than this run is given")
+
+
 class Stage:
     """The output folder of one run of one stage program."""
 
@@ -57,8 +64,8 @@ class Stage:
         self.folder = recipe.out
         self.inputs = {key: Path(getattr(recipe, key)) for key in _input_fields(recipe)}
         self.input_fingerprints = {key: read_stage(path)["fingerprint"] for key, path in self.inputs.items()}
-        paths = {"out", *self.inputs}
-        self.recipe = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in paths}
+        left_out = {"out", "workers", *self.inputs}
+        self.recipe = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in left_out}
         self.fingerprint = sha256_json([name, self.recipe, self.input_fingerprints])
         self._started = time.monotonic()
 

@@ -10,10 +10,12 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext
-from typing import TypeVar
+from multiprocessing.process import BaseProcess
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -41,27 +43,28 @@ def in_fresh_processes(work: Callable[[T], None], items: Sequence[T], workers: i
     For libraries that carry state from call to call. `work` leaves its results in files. Raises `WorkerDied` where
     a process fails; the trace of its error is on stderr.
     """
-    context = _context()
-
-    def run(item: T) -> T:
-        process = context.Process(target=work, args=(item,))
-        process.start()
-        process.join()
-        if process.exitcode != 0:
-            raise WorkerDied(f"a worker process ended with status {process.exitcode}; run the same command again")
-        return item
-
-    with ThreadPoolExecutor(_count(workers)) as threads:
-        futures = [threads.submit(run, item) for item in items]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            threads.shutdown(cancel_futures=True)
+    context, left = _context(), list(reversed(items))
+    running: dict[int, tuple[BaseProcess, T]] = {}
+    try:
+        while left or running:
+            while left and len(running) < _count(workers):
+                process = context.Process(target=work, args=(left[-1],))
+                process.start()
+                running[process.sentinel] = process, left.pop()
+            for sentinel in wait(list(running)):
+                ended, item = running.pop(cast(int, sentinel))
+                ended.join()
+                if ended.exitcode != 0:
+                    raise WorkerDied(f"a worker process ended with status {ended.exitcode}; run the same command again")
+                yield item
+    finally:
+        for process_left, _ in running.values():
+            process_left.terminate()
+            process_left.join()
 
 
 def _count(workers: int) -> int:
-    return workers or os.cpu_count() or 1
+    return workers or len(os.sched_getaffinity(0))
 
 
 def _context() -> ForkServerContext:

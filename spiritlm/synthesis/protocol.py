@@ -18,6 +18,10 @@ class SpeechDecoder(Protocol):
     speakers: tuple[str, ...]
     """Voices it can speak with."""
 
+    def check_speaker(self, speaker: str) -> None:
+        """Raises `InputError`, naming the nearest, for a speaker it does not have."""
+        ...
+
     def decode(self, units: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """Speak `units`, int `[n]`, semantic and deduplicated; the decoder predicts how long each one lasts.
 

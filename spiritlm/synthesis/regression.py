@@ -179,14 +179,18 @@ class RegressionDecoder:
             raise InputError(f"unit {outside[0]} is outside the vocabulary: expected 0 to {self.vocabulary_size - 1}")
         return units
 
-    def _speaker_id(self, speaker: str | None) -> int:
-        if speaker is None:
-            return 0
+    def check_speaker(self, speaker: str) -> None:
+        """See `SpeechDecoder.check_speaker`."""
         if speaker not in self.speakers:
             nearest = difflib.get_close_matches(speaker, self.speakers, n=1, cutoff=0.0)[0]
             raise InputError(
                 f"speaker {speaker!r} is not one of the decoder's {len(self.speakers)}; the nearest is {nearest!r}"
             )
+
+    def _speaker_id(self, speaker: str | None) -> int:
+        if speaker is None:
+            return 0
+        self.check_speaker(speaker)
         return self.speakers.index(speaker)
 
     def save_pretrained(self, folder: Path) -> None:

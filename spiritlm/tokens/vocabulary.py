@@ -17,7 +17,7 @@ import numpy as np
 import sentencepiece
 
 from spiritlm.errors import InputError
-from spiritlm.run.files import atomic_path, read_json, sha256_json, write_json
+from spiritlm.run.files import atomic_path, read_bytes, read_json, sha256_json, write_json
 
 MANIFEST, TEXT_MODEL = "vocabulary.json", "text.model"
 TEXT_MARKER, SPEECH_MARKER = "[Text]", "[Speech]"
@@ -147,10 +147,7 @@ class Vocabulary:
     def load(cls, folder: Path) -> Vocabulary:
         """Raises `InputError` for absent files or a manifest that does not fit its text model."""
         manifest = read_json(folder / MANIFEST)
-        try:
-            text_model = (folder / TEXT_MODEL).read_bytes()
-        except OSError as error:
-            raise InputError(f"{folder / TEXT_MODEL}: {error.strerror}") from None
+        text_model = read_bytes(folder / TEXT_MODEL)
         sizes = {block["name"]: block["size"] for block in manifest["blocks"]}
         vocabulary = cls(text_model, sizes[SEMANTIC], manifest["pad_to_multiple"])
         vocabulary.require_hash(manifest["hash"], folder / MANIFEST)

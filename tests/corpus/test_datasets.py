@@ -45,9 +45,12 @@ def test_the_mixture_holds_by_tokens(store: Path, weights: tuple[float, float, f
     assert speech == pytest.approx(weights[1] / sum(weights), abs=0.03)
 
 
-def test_a_mixture_of_nothing_is_refused() -> None:
+def test_impossible_mixtures_are_refused() -> None:
     with pytest.raises(InputError, match="one must be above 0"):
-        Mixture(text=0, speech=0, interleaved=0).shares()
+        Mixture(text=0, speech=0, interleaved=0)
+    for words in ((0, 0), (5, 2)):
+        with pytest.raises(InputError, match="expected 1 <= least <= most"):
+            Mixture(text_words=words)
 
 
 def test_dev_rows_hold_every_document_once_in_each_modality(

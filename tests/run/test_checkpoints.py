@@ -32,10 +32,12 @@ def test_incomplete_and_truncated_ones_are_named_and_skipped(tmp_path: Path) -> 
     (truncated / "weights").write_bytes(bytes(99))
     (unsealed / "complete.json").unlink()
     begun.rename(checkpoints.begin(5) / "moved")
+    (save(checkpoints, 6) / "complete.json").write_text("{")
     with pytest.warns(UserWarning) as warnings:
         assert checkpoints.newest() == good
     messages = [str(warning.message) for warning in warnings]
     assert any("step-00000003" in m and "complete.json" in m for m in messages)
+    assert any("step-00000006" in m and "not valid JSON" in m for m in messages)
     assert any("step-00000002" in m and "99 bytes, expected 100" in m for m in messages)
 
 

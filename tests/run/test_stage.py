@@ -99,6 +99,21 @@ def test_the_fingerprint_follows_the_inputs_and_not_the_paths(tmp_path: Path) ->
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
+def test_an_unsearchable_folder_is_one_line(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(recipe: StageRecipe, stage: Stage) -> dict[str, int]:
+        raise PermissionError(13, "Permission denied", "/closed/out")
+
+    with pytest.raises(SystemExit) as exit:
+        run_program("first", First, refuse, "A test.", [recipe])
+    assert exit.value.code == 2
+    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: '/closed/out'\n"
+
+
+def test_flags_and_overrides_in_any_order(recipe: str, tmp_path: Path) -> None:
+    assert program([recipe, "--dry-run", "seed=1"]) == (0, [])
+    assert program(["--debug", recipe, "seed=1"]) == (0, ["first"])
+
+
 def test_a_run_that_could_not_start_leaves_no_folder(recipe: str, tmp_path: Path) -> None:
     def refuse(recipe: StageRecipe, stage: Stage) -> dict[str, int]:
         raise InputError("no")

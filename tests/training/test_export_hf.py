@@ -31,9 +31,9 @@ def stage(program: str, recipe: str, *overrides: str) -> subprocess.CompletedPro
     return subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=200, env=environment)
 
 
-def finished(folder: Path) -> Path:
+def finished(folder: Path, **inputs: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "stage.json").write_text(json.dumps({"fingerprint": folder.name}))
+    (folder / "stage.json").write_text(json.dumps({"fingerprint": folder.name, "inputs": inputs}))
     return folder
 
 
@@ -53,8 +53,12 @@ def run(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Pat
     vocabulary.save(run / "store")
     for split in ("train", "dev", "written"):
         write_split(run / "store", split, [document(vocabulary, seed) for seed in range(8)], 25.0, vocabulary)
-    for folder in ("store", "units", "voice"):
-        (finished(run / folder) / "model").mkdir()
+    for folder in (
+        finished(run / "store"),
+        finished(run / "units"),
+        finished(run / "voice", units="units", store="store"),
+    ):
+        (folder / "model").mkdir()
     (run / "units" / "model" / "config.json").write_text('{"ears": 1}')
     (run / "voice" / "model" / "config.json").write_text('{"voice": 1}')
     size = ("training.steps=6", "training.sequence_length=64", "training.evaluate_every=0")
@@ -104,4 +108,13 @@ def test_a_folder_that_is_no_stage_is_refused(run: Path, tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_voice_of_another_tokenizer_is_refused(run: Path, tmp_path: Path) -> None:
+    (finished(tmp_path / "other") / "model").mkdir()
+    inputs = (f"run={run}/lm", f"speech_tokenizer={tmp_path}/other", f"voice={run}/voice")
+    done = stage("export_hf.py", "export-tiny.toml", f"out={tmp_path}/model", *inputs)
+    assert done.returncode == 2
+    assert "made from another 'units' stage" in done.stderr
     assert not (tmp_path / "model").exists()
