@@ -62,8 +62,8 @@ install_python() {
     [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return 0
     echo "installing Python packages into .venv (once)"
     "$PYTHON" -m pip --version >/dev/null 2>&1 || make_venv
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' "$repo/constraints.txt")"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check \
+    "$PYTHON" -m pip install -qq --disable-pip-version-check "$(grep '^torch==' "$repo/constraints.txt")"
+    "$PYTHON" -m pip install -qq --disable-pip-version-check \
         --constraint "$repo/constraints.txt" --editable "$repo[$extras]"
     echo "$wanted" >"$stamp"
 }
