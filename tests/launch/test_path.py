@@ -128,7 +128,7 @@ def test_bad_prompts_are_one_line_exit_2_and_nothing_written(run: Path, tmp_path
 
 def test_killed_again_and_again_it_completes_and_equals(run: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
-    kills, patience = 0, 2.0
+    kills, patience = 0, 3.0
     while True:
         process = start(killed)
         try:
@@ -138,7 +138,7 @@ def test_killed_again_and_again_it_completes_and_equals(run: Path, tmp_path: Pat
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-            patience += 1.5
+            patience *= 1.4
             time.sleep(0.1)
     assert status == 0, killed.with_suffix(".log").read_text()
     assert kills >= 4
