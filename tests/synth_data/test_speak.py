@@ -92,3 +92,17 @@ def test_a_voice_is_either_for_training_or_held_out(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "voices.held_out: 'flite:awb' is in voices.train too" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_without_flite_espeak_speaks_and_a_line_says_so(tmp_path: Path) -> None:
+    code = (
+        "import ctypes.util, runpy, sys; find = ctypes.util.find_library\n"
+        "ctypes.util.find_library = lambda name: None if name == 'flite' else find(name)\n"
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, *COMMAND[1:], f"out={tmp_path / 'out'}", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "flite is not installed: speaking with espeak-ng voices only" in done.stdout
+    counts = json.loads((tmp_path / "out" / "stage.json").read_text())["counts"]
+    assert all(name.startswith("espeak:") for split in ("train", "dev", "test") for name in counts[split]["speakers"])
