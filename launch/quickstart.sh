@@ -3,6 +3,7 @@
 #   bash launch/quickstart.sh          the quickstart, at most 15 minutes on 2 cores
 #   bash launch/quickstart.sh demo     the same path, larger (also launch/demo.sh)
 set -euo pipefail
+# shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$repo"
 size=${1:-quickstart}

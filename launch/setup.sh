@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Makes or reuses .venv in the repository root and sets PYTHON. Sourced by quickstart.sh, demo.sh and test.sh.
 #   torch first and alone: on a machine without CUDA plain pip may find a CPU build, which is far smaller.
 #   PYTHON_BIN=python3.12 chooses the interpreter.
@@ -64,6 +65,6 @@ install_python() {
     "$PYTHON" -m pip --version >/dev/null 2>&1 || make_venv
     "$PYTHON" -m pip install -qq --disable-pip-version-check "$(grep '^torch==' "$repo/constraints.txt")"
     "$PYTHON" -m pip install -qq --disable-pip-version-check \
-        --constraint "$repo/constraints.txt" --editable "$repo[$extras]"
+        --constraint "$repo/constraints.txt" --editable "${repo}[$extras]"
     echo "$wanted" >"$stamp"
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Lint, types and the whole test suite; arguments go to pytest. Needs no network once installed, and no GPU.
 set -euo pipefail
+# shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$repo"
 install_debian_packages flite espeak-ng
