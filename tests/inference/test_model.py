@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from spiritlm.errors import InputError
+from spiritlm.inference.model import Sampling, Speech, SpeechTextLM, load_language_model
+from spiritlm.inference.transcript import transcript
+from spiritlm.synthesis.regression import ModelShape, RegressionConfig, RegressionDecoder, UnitToMel
+from spiritlm.tokens.interleave import SPEECH, TEXT, deduplicate
+from spiritlm.tokens.vocabulary import Vocabulary
+from spiritlm.units.mfcc import FEATURES, MfccKmeansTokenizer
+
+RATE = 16000
+SOUND = Speech(np.sin(np.arange(RATE) * 0.05).astype(np.float32) * np.linspace(0, 1, RATE, dtype=np.float32), RATE)
+
+
+@pytest.fixture(scope="module")
+def model(vocabulary: Vocabulary) -> SpeechTextLM:
+    """Random weights everywhere."""
+    torch.manual_seed(0)
+    llama = LlamaConfig(
+        vocab_size=vocabulary.padded_size, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=256,
+    )  # fmt: skip
+    ears = MfccKmeansTokenizer(np.random.default_rng(0).normal(size=(50, FEATURES)).astype(np.float32))
+    shape = ModelShape(width=16, unit_blocks=1, frame_blocks=1)
+    config = RegressionConfig(vocabulary_size=50, speakers=("a", "b"), frames_per_unit=4, shape=shape)
+    voice = RegressionDecoder(UnitToMel(config), config)
+    return SpeechTextLM(LlamaForCausalLM(llama), vocabulary, ears, voice)
+
+
+def test_a_marker_stands_at_each_change_and_before_the_asked_output(model: SpeechTextLM) -> None:
+    v = model.vocabulary
+    units = v.encode_units(deduplicate(model.ears.encode(SOUND.wave, RATE).semantic.values)[0]).tolist()
+    text = [v.text_marker, *v.encode_text("Tom went to"), *v.encode_text("the lake.")]
+    mixed = [v.bos, *text, v.speech_marker, *units]
+    prompt = ["Tom went to", "the lake.", SOUND]
+    assert model.prompt_ids(prompt, "any") == mixed
+    assert model.prompt_ids(prompt, "speech") == mixed
+    assert model.prompt_ids(prompt, "text") == [*mixed, v.text_marker]
+    assert model.prompt_ids(["Tom went to", "the lake."], "speech") == [v.bos, *text, v.speech_marker]
+
+
+@pytest.mark.parametrize(("output", "allowed"), [("text", {TEXT}), ("speech", {SPEECH}), ("any", {TEXT, SPEECH})])
+def test_only_the_asked_modality_comes_out(model: SpeechTextLM, output: str, allowed: set[int]) -> None:
+    for seed in range(3):
+        segments = model.generate(
+            ["Tom went"], output, Sampling(max_new_tokens=30, temperature=2.0, top_p=1.0, seed=seed)
+        )
+        assert {segment.modality for segment in segments} <= allowed
+        assert segments
+    banned = set(model.banned_ids(output))
+    assert model.vocabulary.eos not in banned
+    assert model.vocabulary.bos in banned
+    assert banned >= set(range(model.vocabulary.size, model.vocabulary.padded_size))
+
+
+def test_speech_segments_become_one_waveform(model: SpeechTextLM) -> None:
+    segments = model.generate([SOUND], "speech", Sampling(max_new_tokens=20))
+    wave = model.speak(segments, "b")
+    assert wave.dtype == np.float32
+    assert len(wave) >= 640 * sum(len(s.units) for s in segments)
+    assert not len(model.speak([]))
+    assert transcript(segments) == " ".join(f"[{len(s.units)} units of speech]" for s in segments)
+    assert transcript([]) == "(nothing)"
+
+
+def test_greedy_does_not_depend_on_the_seed(model: SpeechTextLM) -> None:
+    said = [transcript(model.generate(["Tom"], "text", Sampling(10, temperature=0, seed=seed))) for seed in (1, 2)]
+    assert said[0] == said[1]
+
+
+def test_what_cannot_be_continued_is_refused(model: SpeechTextLM, tmp_path: Path) -> None:
+    for prompt, output, message in (([], "any", "prompt is empty"), (["a"], "song", "expected one of")):
+        with pytest.raises(InputError, match=message):
+            model.generate(prompt, output, Sampling())
+    with pytest.raises(InputError, match="at most 256 fit"):
+        model.generate(["Tom"], "text", Sampling(max_new_tokens=300))
+    with pytest.raises(InputError, match="not a whole exported model"):
+        load_language_model(tmp_path)
