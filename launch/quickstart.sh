@@ -15,5 +15,5 @@ bash launch/path.sh "$size" "runs/$size"
 echo "done in $((SECONDS - started)) s, installs aside"
 cat <<TXT
 Try it:
-  .venv/bin/spiritlm generate --model runs/$size/model --text "Tom went to the lake with his mother." --output speech
+  .venv/bin/spiritlm generate --model runs/$size/model --text "Tom went to the lake with his mother." --output speech --out runs/$size/answer
 TXT

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,16 @@ class _Piece(argparse.Action):
 
 
 def _generate(options: argparse.Namespace) -> None:
-    folder = options.out.resolve().parent
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InputError(f"--out {options.out}: {folder} is not a folder that can be written")
-    if options.max_new_tokens < 1 or options.temperature < 0 or not 0 < options.top_p <= 1:
+    out = options.out.with_suffix("") if options.out.suffix in (".txt", ".wav") else options.out
+    folder = out.resolve().parent
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        raise InputError(f"--out {options.out}: {folder} is not a folder that can be written") from None
+    if options.max_new_tokens < 1 or not options.temperature >= 0 or not 0 < options.top_p <= 1:
         raise InputError("expected --max-new-tokens >= 1, --temperature >= 0 and 0 < --top-p <= 1")
+    if not 0 <= options.seed < 2**63:
+        raise InputError(f"--seed {options.seed}: expected 0 to 2**63 - 1")
 
     from spiritlm.audio.files import read_audio, write_wav
     from spiritlm.inference.model import Sampling, Speech, SpeechTextLM
@@ -77,9 +82,9 @@ def _generate(options: argparse.Namespace) -> None:
     segments = model.generate(prompt, options.output, sampling)
     wave = model.speak(segments, options.speaker)
     text = transcript(segments)
-    write_text(options.out.with_name(options.out.name + ".txt"), text + "\n")
+    write_text(out.with_name(out.name + ".txt"), text + "\n")
     print(text)
-    wav = options.out.with_name(options.out.name + ".wav")
+    wav = out.with_name(out.name + ".wav")
     wav.unlink(missing_ok=True)
     if len(wave):
         write_wav(wav, wave, model.voice.sample_rate)

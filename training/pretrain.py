@@ -26,13 +26,14 @@ def pretrain(recipe: PretrainRecipe, stage: Stage) -> dict[str, Any]:
     length, seed = recipe.training.sequence_length, recipe.training.seed
     dataset = InterleavedDataset(recipe.store, "train", length, recipe.mixture, seed)
     vocabulary = dataset.vocabulary
-    if is_main_process():
-        vocabulary.save(stage.folder)
-        shape = {"model": recipe.model.model_dump(), "vocabulary_size": vocabulary.padded_size}
-        write_json(stage.folder / "model.json", shape)
     with process_groups(seed):
         dev = dev_samples(recipe.store, "dev", length)
-        return Trainer(recipe, dataset, dev, vocabulary.padded_size, vocabulary.hash).run()
+        trainer = Trainer(recipe, dataset, dev, vocabulary.padded_size, vocabulary.hash)
+        if is_main_process():
+            vocabulary.save(stage.folder)
+            shape = {"model": recipe.model.model_dump(), "vocabulary_size": vocabulary.padded_size}
+            write_json(stage.folder / "model.json", shape)
+        return trainer.run()
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class TrainVoiceRecipe(StageRecipe):
     store: Input
     model: ModelShape = ModelShape()
     training: FitRecipe
+    default_speaker: str = ""
+    """Speaks where nobody is asked for, if it is among the training speakers; else the first by name."""
     batch_size: PositiveInt = 12
     """Crops of a step, over all processes."""
     crop_units: PositiveInt = 32
@@ -56,7 +58,7 @@ def train_voice(recipe: TrainVoiceRecipe, stage: Stage) -> dict[str, Any]:
         require_same_input(recipe.store, key, stage.input_fingerprints[key])
     config = RegressionConfig(
         vocabulary_size=tokenizer.vocabulary_size,
-        speakers=tuple(sorted(set(store.speakers))),
+        speakers=tuple(sorted(set(store.speakers), key=lambda name: (name != recipe.default_speaker, name))),
         frames_per_unit=round(FRAME_RATE / store.rate),
         shape=recipe.model,
     )

@@ -30,7 +30,7 @@ from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.metrics import Metrics, Tracker
 from spiritlm.run.progress import progress
 from spiritlm.run.signals import StopFlag
-from spiritlm.run.stage import StageRecipe, peak_memory_bytes
+from spiritlm.run.stage import StageRecipe, is_main_process, peak_memory_bytes
 
 
 class TrainingConfig(Recipe):
@@ -227,6 +227,8 @@ class Trainer:
                 f"{self.checkpoints.root}: made with vocabulary {found[:16]}, expected {self.vocabulary_hash[:16]}"
             )
         self.progress = Progress(**state)
+        if is_main_process():
+            print(f"  resuming after step {self.progress.step}")
 
     def _save(self) -> None:
         state = {**asdict(self.progress), "vocabulary": self.vocabulary_hash}

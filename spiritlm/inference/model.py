@@ -107,6 +107,8 @@ class SpeechTextLM:
 
     def _piece_ids(self, piece: str | Speech) -> list[int]:
         if isinstance(piece, str):
+            if not piece.strip():
+                raise InputError("the prompt is empty: a written piece has no words")
             return self.vocabulary.encode_text(piece)
         units = self.ears.encode(piece.wave, piece.sample_rate).semantic.values
         return self.vocabulary.encode_units(deduplicate(units)[0]).tolist()

@@ -9,6 +9,7 @@ other inputs is refused, so that a folder never mixes two.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import platform
@@ -96,14 +97,30 @@ class Stage:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock()
             remove_partial(self.folder)
             write_json(self.folder / BEGUN_FILE, self._identity())
         except OSError as error:
             raise InputError(f"out = {self.folder}: cannot be written: {error.strerror or error}") from None
 
+    def _lock(self) -> None:
+        """Keep other processes out of the folder until this one ends; the kernel forgets the lock of a killed one."""
+        self._locked = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._unlock()
+            raise InputError(f"out = {self.folder}: another process is writing it") from None
+
+    def _unlock(self) -> None:
+        os.close(self._locked)
+
     def release(self) -> None:
         """Give back the folder of a run that could not start: where nothing was written, nothing stays."""
-        if is_main_process() and [file.name for file in self.folder.iterdir()] == [BEGUN_FILE]:
+        if not is_main_process():
+            return
+        self._unlock()
+        if [file.name for file in self.folder.iterdir()] == [BEGUN_FILE]:
             (self.folder / BEGUN_FILE).unlink()
             self.folder.rmdir()
 
@@ -121,6 +138,7 @@ class Stage:
         }
         write_json(self.folder / STAGE_FILE, record)
         (self.folder / BEGUN_FILE).unlink(missing_ok=True)
+        self._unlock()
 
     def _identity(self) -> dict[str, Any]:
         return {

@@ -114,6 +114,8 @@ def test_bad_prompts_are_one_line_exit_2_and_nothing_written(run: Path, tmp_path
         (["--model", model, "--speech", str(tmp_path / "not.wav")], "not.wav"),
         (["--model", model, "--speech", str(tmp_path / "absent.wav")], "absent.wav"),
         (["--model", model], "the prompt is empty"),
+        (["--model", model, "--text", " "], "the prompt is empty"),
+        (["--model", model, "--text", "a", "--seed", "9" * 30], "--seed"),
         (["--model", model, "--text", "a", "--max-new-tokens", "100000"], "at most"),
         (["--model", model, "--text", "a", "--output", "speech", "--speaker", "flite:slp"], "flite:slp"),
         (["--model", str(tmp_path), "--text", "a"], "expected the folder of an exported model"),

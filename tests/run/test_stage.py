@@ -124,6 +124,15 @@ def test_a_run_that_could_not_start_leaves_no_folder(recipe: str, tmp_path: Path
     assert program([recipe, "seed=1"]) == (0, ["first"])
 
 
+def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
+    first, second = (Stage("first", First(out=tmp_path)) for _ in range(2))
+    first.begin()
+    with pytest.raises(InputError, match="another process is writing it"):
+        second.begin()
+    first.finish({})
+    second.begin()
+
+
 def test_a_killed_stage_is_not_done(tmp_path: Path) -> None:
     stage = Stage("first", First(out=tmp_path))
     stage.begin()
