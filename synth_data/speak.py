@@ -210,7 +210,7 @@ def _document(row: dict[str, Any]) -> SpokenDocument:
         duration=row["duration"],
         sample_rate=SAMPLE_RATE,
         speaker=row["speaker"],
-        sentences=tuple(Sentence(tuple(Word(*word) for word in words)) for words in row["sentences"]),
+        sentences=tuple(Sentence.of_words([Word(*word) for word in words]) for words in row["sentences"]),
         custom=row["custom"],
     )
 

@@ -1,9 +1,10 @@
-"""Recordings with word times on disk, as lhotse manifests.
+"""Recordings and what is said in them, on disk as lhotse manifests.
 
 A corpus folder holds, for each split, `recordings-SPLIT.jsonl` and `supervisions-SPLIT.jsonl`. A supervision is
-a sentence; its `word` alignment holds the words in time of the recording (not of the sentence). A word item may
-hold several words of text where the aligner gave them one interval ("of the"). Audio paths are relative to the
-corpus folder and may not leave it.
+a sentence, or a stretch of speech that nobody has written down; its `word` alignment, where there is one, holds the
+words in time of the recording (not of the sentence). A word item may hold several words of text where the aligner
+gave them one interval ("of the"). Audio paths are relative to the root of the corpus and may not leave it: the root
+is the folder itself, or what `corpus.json` names for a corpus that stands elsewhere.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from lhotse.audio import AudioSource, Recording
 from lhotse.supervision import AlignmentItem, SupervisionSegment
 
 from spiritlm.errors import InputError
-from spiritlm.run.files import read_jsonl, write_jsonl
+from spiritlm.run.files import read_json, read_jsonl, write_jsonl
+
+CORPUS_FILE = "corpus.json"
+"""`{"root": FOLDER}`: where the audio of a corpus stands that is not in the corpus folder."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,20 @@ class Word:
 
 @dataclass(frozen=True)
 class Sentence:
-    words: tuple[Word, ...]
+    """A stretch of speech of one speaker."""
 
-    @property
-    def text(self) -> str:
-        return " ".join(word.text for word in self.words)
+    text: str
+    """Empty where it has no transcript."""
+    start: float
+    """Seconds from the start of the recording."""
+    end: float
+    words: tuple[Word, ...] = ()
+    """In order of time; their texts joined by spaces are `text`. Empty where nothing is aligned."""
+
+    @classmethod
+    def of_words(cls, words: Sequence[Word]) -> Sentence:
+        """An aligned sentence, from its first word's start to its last word's end."""
+        return cls(" ".join(word.text for word in words), words[0].start, words[-1].end, tuple(words))
 
 
 @dataclass(frozen=True)
@@ -44,12 +57,13 @@ class SpokenDocument:
 
     id: str
     audio: Path
-    """Relative to the corpus folder."""
+    """Relative to the root of the corpus."""
     duration: float
     """Seconds."""
     sample_rate: int
     speaker: str
     sentences: tuple[Sentence, ...]
+    """In order of time."""
     custom: dict[str, str] = field(default_factory=dict)
     """Further facts, for example `mood`."""
 
@@ -79,18 +93,24 @@ def _recording(document: SpokenDocument) -> Recording:
 
 def _supervision(document: SpokenDocument, number: int) -> SupervisionSegment:
     sentence = document.sentences[number]
-    start, end = sentence.words[0].start, sentence.words[-1].end
+    words = [AlignmentItem(w.text, w.start, round(w.end - w.start, 4)) for w in sentence.words]
     return SupervisionSegment(
         id=f"{document.id}-{number}",
         recording_id=document.id,
-        start=start,
-        duration=round(end - start, 4),
-        text=sentence.text,
+        start=sentence.start,
+        duration=round(sentence.end - sentence.start, 4),
+        text=sentence.text or None,
         language="English",
         speaker=document.speaker,
         custom=dict(document.custom),
-        alignment={"word": [AlignmentItem(w.text, w.start, round(w.end - w.start, 4)) for w in sentence.words]},
+        alignment={"word": words} if words else None,
     )
+
+
+def corpus_root(folder: Path) -> Path:
+    """The folder that the audio paths of a corpus folder are relative to, and may not leave."""
+    described = folder / CORPUS_FILE
+    return Path(read_json(described)["root"]) if described.is_file() else folder
 
 
 def read_manifest(folder: Path, split: str) -> list[SpokenDocument]:
@@ -102,12 +122,18 @@ def read_manifest(folder: Path, split: str) -> list[SpokenDocument]:
     sentences: dict[str, list[SupervisionSegment]] = {}
     for segment in _read(folder / f"supervisions-{split}.jsonl", SupervisionSegment):
         sentences.setdefault(segment.recording_id, []).append(segment)
+    root = corpus_root(folder)
     documents = []
     for recording in _read(folder / f"recordings-{split}.jsonl", Recording):
         if recording.id not in sentences:
             raise InputError(f"{folder}: recording {recording.id} has no supervision in split {split}")
-        documents.append(_document(folder, recording, sorted(sentences[recording.id], key=lambda s: s.start)))
+        documents.append(_document(folder, root, recording, sorted(sentences[recording.id], key=lambda s: s.start)))
     return documents
+
+
+def inside(root: Path, path: Path) -> bool:
+    """Whether `path`, relative to `root`, stays in it; symbolic links are followed."""
+    return (root / path).resolve().is_relative_to(root.resolve())
 
 
 def _read(path: Path, kind: Any) -> Iterator[Any]:
@@ -118,9 +144,9 @@ def _read(path: Path, kind: Any) -> Iterator[Any]:
             raise InputError(f"{path}, line {number}: not a lhotse {kind.__name__}: {error}") from None
 
 
-def _document(folder: Path, recording: Recording, segments: list[SupervisionSegment]) -> SpokenDocument:
+def _document(folder: Path, root: Path, recording: Recording, segments: list[SupervisionSegment]) -> SpokenDocument:
     audio = Path(recording.sources[0].source)
-    if not (folder / audio).resolve().is_relative_to(folder.resolve()):
+    if not inside(root, audio):
         raise InputError(f"{folder}: recording {recording.id}: the path {audio} leaves the corpus folder")
     return SpokenDocument(
         id=recording.id,
@@ -128,13 +154,13 @@ def _document(folder: Path, recording: Recording, segments: list[SupervisionSegm
         duration=recording.duration,
         sample_rate=recording.sampling_rate,
         speaker=segments[0].speaker,
-        sentences=tuple(Sentence(_words(segment)) for segment in segments),
+        sentences=tuple(
+            Sentence(segment.text or "", segment.start, round(segment.end, 4), _words(segment)) for segment in segments
+        ),
         custom=dict(segments[0].custom or {}),
     )
 
 
 def _words(segment: SupervisionSegment) -> tuple[Word, ...]:
-    items = (segment.alignment or {}).get("word")
-    if not items:
-        raise InputError(f"supervision {segment.id} has no word alignment")
+    items = (segment.alignment or {}).get("word", ())
     return tuple(Word(item.symbol, item.start, round(item.start + item.duration, 4)) for item in items)

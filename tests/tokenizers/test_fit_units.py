@@ -25,7 +25,7 @@ def write_corpus(folder: Path) -> None:
             pieces = [np.convolve(rng.standard_normal(3200), rng.standard_normal(8), "same") for _ in range(10)]
             name = f"{split}-{i}"
             write_wav(folder / "audio" / f"{name}.wav", 0.05 * np.concatenate(pieces), 16000)
-            sentence = Sentence((Word("noise", 0.0, SECONDS),))
+            sentence = Sentence.of_words((Word("noise", 0.0, SECONDS),))
             documents.append(SpokenDocument(name, Path("audio") / f"{name}.wav", SECONDS, 16000, "noise", (sentence,)))
         write_manifest(folder, split, documents)
     write_json(folder / "stage.json", {"stage": "speak", "fingerprint": "0", "recipe": {}, "inputs": {}})

@@ -41,7 +41,7 @@ def run_folder(tmp_path_factory, text_model):
         pieces = [np.convolve(rng.standard_normal(3200), rng.standard_normal(8), "same") for _ in range(10)]
         waves[name] = (0.05 * np.concatenate(pieces)).astype(np.float32)
         write_wav(root / "speech" / "audio" / f"{name}.wav", waves[name], 16000)
-        sentence = Sentence((Word("noise", 0.0, 2.0),))
+        sentence = Sentence.of_words((Word("noise", 0.0, 2.0),))
         path = Path("audio") / f"{name}.wav"
         documents[split].append(SpokenDocument(name, path, 2.0, 16000, SPEAKERS[number % 2], (sentence,)))
 

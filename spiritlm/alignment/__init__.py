@@ -1,0 +1,1 @@
+"""When each word is said: forced alignment over a frame-level CTC model, and readers of alignments made elsewhere."""

@@ -1,0 +1,103 @@
+"""Run a datatrove pipeline over the shards of a corpus: in processes here, or as a SLURM array, or on Ray.
+
+A shard is one datatrove task: rank `r` of `n`. datatrove marks each finished shard under `FOLDER/completions/`, so
+the same command continues what was stopped. Locally, shards run in worker processes that keep their models from one
+shard to the next, and a worker that dies ends the run instead of being waited for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from datatrove.executor.base import PipelineExecutor
+from datatrove.executor.local import LocalPipelineExecutor
+from datatrove.executor.slurm import SlurmPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+from loguru import logger
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from spiritlm.config import Recipe
+from spiritlm.errors import InputError, Stopped
+from spiritlm.run.progress import progress
+from spiritlm.run.workers import map_in_workers
+
+
+class ExecutorRecipe(Recipe):
+    """Where shards run."""
+
+    kind: Literal["local", "slurm", "ray"] = "local"
+    workers: NonNegativeInt = 0
+    """Shards at a time; 0 means one a core (local) or all (slurm, ray)."""
+    cpus_per_task: PositiveInt = 1
+    gpus_per_task: NonNegativeInt = 0
+    mem_per_cpu_gb: PositiveInt = 4
+    partition: str = ""
+    """SLURM partition; slurm only, and needed there."""
+    time: str = "24:00:00"
+    """SLURM time limit of one shard; slurm only."""
+    sbatch: dict[str, str] = Field(default_factory=dict)
+    """Further sbatch options by their long names, for example `account`; slurm only."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ExecutorRecipe:
+        if self.kind == "slurm" and not self.partition:
+            raise InputError('executor.partition = "": expected the SLURM partition to submit to')
+        return self
+
+
+def run_pipeline(
+    steps: Sequence[PipelineStep], shards: int, folder: Path, recipe: ExecutorRecipe, label: str = "shards"
+) -> None:
+    """Run `steps` on every shard that is not finished; logs, statistics and completions go to `folder`.
+
+    Returns when all shards are finished. Raises `WorkerDied` where a local worker dies, what a step raises, and
+    `Stopped` where shards were handed to SLURM or Ray and are not finished yet: run the same command again then.
+    """
+    executor = _executor(list(steps), shards, folder, recipe)
+    left = executor.get_incomplete_ranks()
+    if left and recipe.kind == "local":
+        with progress(label, shards, shards - len(left)) as bar:
+            work = partial(_run_shard, list(steps), shards, folder)
+            for _ in map_in_workers(work, left, recipe.workers, chunk=1):
+                bar.advance()
+    elif left:
+        executor.run()
+    if left := executor.get_incomplete_ranks():
+        raise Stopped(f"{len(left)} of {shards} shards are not finished ({recipe.kind}); run the same command later")
+
+
+def _run_shard(steps: list[PipelineStep], shards: int, folder: Path, rank: int) -> None:
+    _quiet()
+    LocalPipelineExecutor(
+        steps, tasks=shards, workers=1, local_tasks=1, local_rank_offset=rank, logging_dir=str(folder)
+    ).run()
+
+
+def _executor(steps: list[PipelineStep], shards: int, folder: Path, recipe: ExecutorRecipe) -> PipelineExecutor:
+    _quiet()
+    common: dict[str, Any] = {"tasks": shards, "logging_dir": str(folder.resolve())}
+    if recipe.kind == "local":
+        return LocalPipelineExecutor(steps, **common)
+    common |= {
+        "workers": recipe.workers or -1,
+        "cpus_per_task": recipe.cpus_per_task,
+        "gpus_per_task": recipe.gpus_per_task,
+        "mem_per_cpu_gb": recipe.mem_per_cpu_gb,
+    }
+    if recipe.kind == "ray":
+        from datatrove.executor import RayPipelineExecutor
+
+        return RayPipelineExecutor(steps, **common)
+    return SlurmPipelineExecutor(
+        steps, time=recipe.time, partition=recipe.partition, sbatch_args=dict(recipe.sbatch), **common
+    )
+
+
+def _quiet() -> None:
+    """datatrove logs every step of every shard to stderr; the same lines are in its log files."""
+    logger.remove()
+    logger.add(sys.stderr, level="ERROR", format="{message}", backtrace=False, diagnose=False)
