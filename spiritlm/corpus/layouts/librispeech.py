@@ -1,0 +1,39 @@
+"""LibriSpeech: `SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt` beside one `SPEAKER-CHAPTER-NUMBER.flac` a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from spiritlm.corpus.layouts.found import TO_THE_END, Found, Reject, folder_under, walk
+from spiritlm.corpus.layouts.lines import text_lines
+from spiritlm.corpus.manifest import Sentence
+
+
+def read_librispeech(root: Path, name: str) -> Iterator[Found | Reject]:
+    """One recording a line of each transcript file under the folder `name`, for example `train-clean-100`.
+
+    Recordings without a line are rejects. Raises `InputError` where there is no such folder.
+    """
+    for path in walk(root, folder_under(root, name)):
+        if isinstance(path, Reject):
+            yield path
+        elif path.name.endswith(".trans.txt"):
+            yield from _chapter(root, path)
+
+
+def _chapter(root: Path, transcripts: Path) -> Iterator[Found | Reject]:
+    folder, written = transcripts.parent, set()
+    speaker, _, chapter = transcripts.name.removesuffix(".trans.txt").partition("-")
+    for line in text_lines(transcripts, str(transcripts.relative_to(root))):
+        if isinstance(line, Reject):
+            yield line
+            continue
+        id, _, text = line[1].strip().partition(" ")
+        if id:
+            written.add(id)
+            audio = (folder / f"{id}.flac").relative_to(root)
+            yield Found(id, audio, (Sentence(text.strip(), 0.0, TO_THE_END),), speaker, custom={"chapter": chapter})
+    for audio in sorted(folder.glob("*.flac")):
+        if audio.stem not in written:
+            yield Reject(audio.stem, "transcript absent", f"{transcripts.name} has no line for it")
