@@ -250,7 +250,7 @@ def _kept(recipe: IngestRecipe, split: str, checked: Checked, tally: Tally) -> I
             tally.left_out["over max_hours"] += 1
         elif document.duration < recipe.min_seconds:
             tally.left_out["shorter than min_seconds"] += 1
-        elif document.duration > recipe.max_seconds + 0.1:
+        elif document.duration > recipe.max_seconds + 0.001:
             tally.left_out["longer than max_seconds"] += 1
         else:
             kept = _lower(document) if recipe.lowercase else document
