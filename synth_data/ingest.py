@@ -34,6 +34,7 @@ from spiritlm.corpus.manifest import CORPUS_FILE, Sentence, SpokenDocument, Word
 from spiritlm.errors import InputError
 from spiritlm.run.files import TEMPORARY, atomic_path, write_json, write_jsonl
 from spiritlm.run.program import run_program
+from spiritlm.run.progress import track
 from spiritlm.run.stage import Stage, StageRecipe
 from spiritlm.run.workers import map_in_workers
 
@@ -206,7 +207,7 @@ def _take_batch(
     new = list(_new(recipe, batch, tally))
     if recipe.layout == "folder":
         work = partial(cut, root=root, out=out, max_seconds=recipe.max_seconds)
-        checked = map_in_workers(work, new, recipe.workers, chunk=1)
+        checked = track(map_in_workers(work, new, recipe.workers, chunk=1), f"cut {split}", len(new))
     else:
         checked = map_in_workers(partial(check, root=root, read_header=recipe.check_audio), new, recipe.workers, 64)
     taken: dict[str, list[SpokenDocument]] = {name: [] for name in SPLITS}

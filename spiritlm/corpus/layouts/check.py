@@ -92,7 +92,7 @@ def _sentences(found: Found, duration: float) -> tuple[list[Sentence], list[Reje
     good, bad = [], []
     for number, sentence in enumerate(found.sentences):
         end = duration if sentence.end == math.inf else sentence.end
-        if not sentence.text:
+        if not sentence.text.strip():
             bad.append(Reject(f"{found.id}-{number}", "transcript empty"))
         elif fault := _time_fault(sentence, end, duration):
             bad.append(Reject(f"{found.id}-{number}", "times outside the recording", fault))
@@ -116,10 +116,10 @@ def _time_fault(sentence: Sentence, end: float, duration: float) -> str:
 
 
 def _within(sentence: Sentence, end: float, duration: float) -> Sentence:
-    """Times within `duration`, in tenths of milliseconds."""
+    """Times within `duration`, in tenths of milliseconds; one space between words."""
 
     def inside(second: float) -> float:
         return min(max(0.0, round(second, 4)), math.floor(duration * 1e4) / 1e4)
 
     words = tuple(type(word)(word.text, inside(word.start), inside(word.end)) for word in sentence.words)
-    return Sentence(sentence.text, inside(sentence.start), inside(end), words)
+    return Sentence(" ".join(sentence.text.split()), inside(sentence.start), inside(end), words)

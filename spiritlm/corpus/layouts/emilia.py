@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm.corpus.layouts.found import TO_THE_END, UNKNOWN, Found, Reject, matching_files
-from spiritlm.corpus.layouts.lines import RowFault, json_file, json_lines, number_of, text_of
+from spiritlm.corpus.layouts.lines import RowFault, id_of, json_file, json_lines, number_of, text_of
 from spiritlm.corpus.manifest import Sentence
 
 SUFFIXES = (".mp3", ".wav", ".flac", ".ogg", ".opus")
@@ -43,7 +43,7 @@ def _found(root: Path, path: Path, row: dict[str, Any]) -> Found:
     if row.get("dnsmos") is not None:
         custom["dnsmos"] = str(number_of(row, "dnsmos"))
     return Found(
-        id=text_of(row, "id", path.stem if path.suffix == ".json" else None),
+        id=id_of(row, "id", path.stem if path.suffix == ".json" else None),
         audio=_audio(path.relative_to(root), path, row),
         sentences=(Sentence(text_of(row, "text", "").strip(), 0.0, TO_THE_END),),
         speaker=text_of(row, "speaker", UNKNOWN),

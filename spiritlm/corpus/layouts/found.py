@@ -89,10 +89,12 @@ def folder_under(root: Path, name: str) -> Path:
 
 
 def walk(root: Path, folder: Path) -> Iterator[Path | Reject]:
-    """Files under `folder`, in the order of their names, deepest last; linked folders are named and not followed."""
+    """Files under `folder` in the order of their names. Linked folders are not followed, but named."""
     for name in sorted(os.listdir(folder)):  # noqa: PTH208
         path = folder / name
-        if path.is_dir():
+        if (shown := os.fsencode(name).decode(errors="replace")) != name:
+            yield Reject(str((folder / shown).relative_to(root)), "name is not UTF-8")
+        elif path.is_dir():
             if path.is_symlink():
                 yield Reject(str(path.relative_to(root)), "linked folder", "it is not followed")
             else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm.corpus.layouts.found import UNKNOWN, Found, Reject, matching_files
-from spiritlm.corpus.layouts.lines import RowFault, json_lines, number_of, text_of
+from spiritlm.corpus.layouts.lines import RowFault, id_of, json_lines, number_of, text_of
 from spiritlm.corpus.manifest import Sentence, Word
 from spiritlm.errors import InputError
 
@@ -62,7 +62,7 @@ def _read_recordings(root: Path, path: Path) -> Iterator[Found | Reject]:
             yield line
             continue
         try:
-            said.setdefault(text_of(line[1], "recording_id"), _Said()).add(line[1], 0.0)
+            said.setdefault(id_of(line[1], "recording_id"), _Said()).add(line[1], 0.0)
         except RowFault as fault:
             yield Reject(f"{name}:{line[0]}", "malformed row", str(fault))
     for line in json_lines(path, name := str(path.relative_to(root))):
@@ -84,7 +84,7 @@ def _read_cuts(root: Path, path: Path) -> Iterator[Found | Reject]:
             recording = row.get("recording")
             if not isinstance(recording, dict):
                 raise RowFault("it has no recording")
-            id = text_of(recording, "id")
+            id = id_of(recording, "id")
             recordings.setdefault(id, recording)
             for supervision in row.get("supervisions") or ():
                 said.setdefault(id, _Said()).add(supervision, number_of(row, "start"))
@@ -96,7 +96,7 @@ def _read_cuts(root: Path, path: Path) -> Iterator[Found | Reject]:
 
 def _found(recording: dict[str, Any], said: dict[str, _Said], place: str) -> Found | Reject:
     try:
-        id = text_of(recording, "id")
+        id = id_of(recording, "id")
         sources = recording.get("sources") or []
         if len(sources) != 1 or not isinstance(sources[0], dict) or sources[0].get("type") != "file":
             return Reject(id, "not one audio file", f"its sources are {str(sources)[:80]}")

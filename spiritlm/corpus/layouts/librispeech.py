@@ -33,7 +33,13 @@ def _chapter(root: Path, transcripts: Path) -> Iterator[Found | Reject]:
         if id:
             written.add(id)
             audio = (folder / f"{id}.flac").relative_to(root)
-            yield Found(id, audio, (Sentence(text.strip(), 0.0, TO_THE_END),), speaker, custom={"chapter": chapter})
+            yield Found(
+                id.replace("/", "_"),
+                audio,
+                (Sentence(text.strip(), 0.0, TO_THE_END),),
+                speaker,
+                custom={"chapter": chapter},
+            )
     for audio in sorted(folder.glob("*.flac")):
         if audio.stem not in written:
             yield Reject(audio.stem, "transcript absent", f"{transcripts.name} has no line for it")

@@ -15,6 +15,9 @@ import pyarrow
 from spiritlm.corpus.layouts.found import Reject
 from spiritlm.errors import InputError
 
+MOST = 1e15
+"""No number of a manifest is as large."""
+
 
 def open_lines(path: Path) -> IO[bytes]:
     """Raises `InputError` where the file cannot be opened."""
@@ -82,20 +85,34 @@ class RowFault(Exception):
 
 
 def text_of(row: dict[str, Any], key: str, default: str | None = None) -> str:
-    """Raises `RowFault` where the field is absent (without a default) or is not text."""
+    """Raises `RowFault` where the field is absent (without a default), is not text or cannot be written as UTF-8."""
     value = row.get(key)
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
         raise RowFault(f"{key!r} is {value!r}, expected text" if key in row else f"it has no field {key!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RowFault(f"{key!r} holds half of a surrogate pair at character {error.start}") from None
     return value
 
 
+def id_of(row: dict[str, Any], key: str, default: str | None = None) -> str:
+    """As `text_of`, not empty, and with `/` made `_`: later stages name files by ids."""
+    id = text_of(row, key, default).replace("/", "_")
+    if not id:
+        raise RowFault(f"{key!r} is empty")
+    return id
+
+
 def number_of(row: dict[str, Any], key: str, default: float | None = None) -> float:
-    """Raises `RowFault` where the field is absent (without a default) or is not a number."""
+    """Raises `RowFault` where the field is absent (without a default) or is not a finite number."""
     value = row.get(key)
     if value is None and default is not None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowFault(f"{key!r} is {value!r}, expected a number" if key in row else f"it has no field {key!r}")
+    if not abs(value) < MOST:
+        raise RowFault(f"{key!r} is {str(value)[:20]}, expected a finite number")
     return float(value)

@@ -74,9 +74,9 @@ def test_what_cannot_be_used_is_named(root: Path, changes: dict, kind: str) -> N
 
 
 def test_a_bad_sentence_leaves_the_others(root: Path) -> None:
-    sentences = (Sentence("Second.", 1.0, 2.05), Sentence("", 0.5, 0.9), Sentence("First.", -0.05, 0.5))
+    sentences = (Sentence("Second\n one. ", 1.0, 2.05), Sentence(" ", 0.5, 0.9), Sentence("First.", -0.05, 0.5))
     checked = check(replace(FOUND, sentences=sentences), root)
-    assert checked.documents[0].sentences == (Sentence("First.", 0.0, 0.5), Sentence("Second.", 1.0, SECONDS))
+    assert checked.documents[0].sentences == (Sentence("First.", 0.0, 0.5), Sentence("Second one.", 1.0, SECONDS))
     assert [(reject.item, reject.kind) for reject in checked.rejects] == [("a-1", "transcript empty")]
 
 

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def test_files_come_sorted_and_linked_folders_are_named(tmp_path: Path) -> None:
     assert found[:3] == [tmp_path / name for name in ("a.wav", "b/1.wav", "b/2.wav")]
     assert found[3:] == [Reject("c", "linked folder", "it is not followed")]
     assert matching_files(tmp_path, "**/[12].wav") == [tmp_path / "b/1.wav", tmp_path / "b/2.wav"]
+
+
+def test_a_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")).touch()
+    (found,) = walk(tmp_path, tmp_path)
+    assert found == Reject("\ufffd.wav", "name is not UTF-8")
 
 
 def test_an_absent_folder_names_those_there_are(tmp_path: Path) -> None:

@@ -114,3 +114,15 @@ def test_nemo_absolute_paths(tmp_path: Path) -> None:
     put(tmp_path, "m.json", lines(*rows, {"audio_filepath": "/etc/a.wav", "duration": 1.0, "text": "Out."}))
     found = [item for item in read_nemo(tmp_path, "m.json") if isinstance(item, Found)]
     assert [item.id for item in found] == ["a", "etc_a"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("duration", float("nan")), ("duration", 10**400), ("text", "\ud800"), ("id", ""), ("id", None)],
+)
+def test_values_that_cannot_be_written_down_again_are_rejects(tmp_path: Path, field: str, value: object) -> None:
+    put(tmp_path, "a.jsonl", lines({**EMILIA, "id": "x/1", "wav": "a.wav"}, {**EMILIA, "wav": "b.wav", field: value}))
+    first, second = read_emilia(tmp_path, "a.jsonl")
+    assert isinstance(first, Found) and first.id == "x_1"
+    assert isinstance(second, Reject) and second.kind == "malformed row"
+    second.reason.encode()
