@@ -1,7 +1,7 @@
 """Take in a corpus as it lies on disk: LibriSpeech, MLS, Emilia, NeMo, lhotse, or a folder of recordings.
 
 In:  a corpus in one of these layouts (docs/data.md).
-Out: a corpus folder: lhotse manifests of `train`, `dev` and `test`, `corpus.json` with the root of the audio, which
+Out: a corpus folder: lhotse manifests of the splits there are, `corpus.json` with the root of the audio, which
      stays where it is (layout `folder` alone writes its speech anew, cut), `rejects.jsonl` with what cannot be used.
 Documents come in the order of the corpus, whatever the number of workers. Names and transcripts pass through in
 batches; audio is opened in worker processes only, for its header.
@@ -143,23 +143,26 @@ class Tally:
 
 
 class Writer:
-    """The manifests of all splits, written batch by batch; they appear when the block ends well."""
+    """The manifests of splits, written batch by batch; they appear when `stack` ends well."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder = folder
+        self._folder, self._stack = folder, stack
         self._files: dict[str, IO[bytes]] = {}
-        for name in (f"{kind}-{split}.jsonl" for kind in ("recordings", "supervisions") for split in SPLITS):
-            path = stack.enter_context(atomic_path(folder / name))
-            self._files[name] = stack.enter_context(path.open("wb"))
 
     def write(self, split: str, documents: list[SpokenDocument]) -> None:
         batch = self._folder / f"{TEMPORARY}batch"
         batch.mkdir(exist_ok=True)
         write_manifest(batch, split, documents)
         for path in batch.iterdir():
-            self._files[path.name].write(path.read_bytes())
+            self._file(path.name).write(path.read_bytes())
             path.unlink()
         batch.rmdir()
+
+    def _file(self, name: str) -> IO[bytes]:
+        if name not in self._files:
+            path = self._stack.enter_context(atomic_path(self._folder / name))
+            self._files[name] = self._stack.enter_context(path.open("wb"))
+        return self._files[name]
 
 
 def ingest(recipe: IngestRecipe, stage: Stage) -> dict[str, Any]:

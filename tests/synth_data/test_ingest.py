@@ -80,7 +80,7 @@ def test_a_dev_split_by_digest_lengths_and_a_budget_of_hours(corpus: Path, tmp_p
     assert ingest("librispeech", corpus, tmp_path / "a", *splits, "dev_fraction=0.3").returncode == 0
     train, dev = (read_manifest(tmp_path / "a", split) for split in ("train", "dev"))
     assert len(train) + len(dev) == 40 and 4 < len(dev) < 20
-    assert read_manifest(tmp_path / "a", "test") == []
+    assert not list((tmp_path / "a").glob("*-test.jsonl")), "a split without documents has no manifest"
     limits = ["min_seconds=0.6", "max_seconds=1.2", f"max_hours={13 / 3600}"]
     assert ingest("librispeech", corpus, tmp_path / "b", *splits, *limits).returncode == 0
     kept = read_manifest(tmp_path / "b", "train")

@@ -19,7 +19,7 @@ from spiritlm.audio.vad import SAMPLE_RATE, voiced_segments
 from spiritlm.corpus.layouts.check import Checked, audio_header
 from spiritlm.corpus.layouts.found import UNKNOWN, Found, Reject, document_id, folder_under, place, walk
 from spiritlm.corpus.manifest import Sentence, SpokenDocument
-from spiritlm.run.files import atomic_path, read_json, write_json
+from spiritlm.run.files import atomic_path, read_json, remove_partial, write_json
 
 SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".opus")
 STRETCH = 300
@@ -70,6 +70,7 @@ def cut(found: Found, root: Path, out: Path, max_seconds: float) -> Checked:
     folder = out / "audio" / found.id
     if not (folder / "pieces.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
+        remove_partial(folder)
         try:
             _write_pieces(root / audio, folder, max_seconds)
         except (soundfile.LibsndfileError, ValueError) as error:

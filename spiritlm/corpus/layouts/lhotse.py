@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm.corpus.layouts.found import UNKNOWN, Found, Reject, matching_files
-from spiritlm.corpus.layouts.lines import RowFault, id_of, json_lines, number_of, text_of
+from spiritlm.corpus.layouts.lines import RowFault, id_of, json_lines, list_of, number_of, table_of, text_of
 from spiritlm.corpus.manifest import Sentence, Word
 from spiritlm.errors import InputError
 
@@ -26,7 +26,8 @@ class _Said:
     """By the id of the supervision: two cuts may show the same one."""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each speaker speaks."""
-    language: str = ""
+    custom: dict[str, str] = field(default_factory=dict)
+    """Language and further facts of the first supervision that states them; what is not text is left out."""
 
     def add(self, row: dict[str, Any], offset: float) -> None:
         """`offset`: seconds from the start of the recording to the zero of the supervision's start."""
@@ -35,7 +36,8 @@ class _Said:
         speaker = text_of(row, "speaker", UNKNOWN)
         if self.sentences.setdefault(text_of(row, "id"), sentence) is sentence:
             self.seconds[speaker] = self.seconds.get(speaker, 0.0) + sentence.end - sentence.start
-        self.language = self.language or text_of(row, "language", "")
+        facts = {"language": row.get("language"), **table_of(row, "custom")}
+        self.custom = {key: text_of(facts, key) for key in facts if isinstance(facts[key], str)} | self.custom
 
 
 def read_lhotse(root: Path, pattern: str) -> Iterator[Found | Reject]:
@@ -81,12 +83,12 @@ def _read_cuts(root: Path, path: Path) -> Iterator[Found | Reject]:
             if row.get("type") != "MonoCut":
                 yield Reject(f"{name}:{line[0]}", "not a MonoCut", f"found {row.get('type')!r}")
                 continue
-            recording = row.get("recording")
-            if not isinstance(recording, dict):
-                raise RowFault("it has no recording")
+            recording = table_of(row, "recording")
             id = id_of(recording, "id")
             recordings.setdefault(id, recording)
-            for supervision in row.get("supervisions") or ():
+            for supervision in list_of(row, "supervisions"):
+                if not isinstance(supervision, dict):
+                    raise RowFault(f"a supervision is {str(supervision)[:40]!r}, expected an object")
                 said.setdefault(id, _Said()).add(supervision, number_of(row, "start"))
         except RowFault as fault:
             yield Reject(f"{name}:{line[0]}", "malformed row", str(fault))
@@ -97,13 +99,13 @@ def _read_cuts(root: Path, path: Path) -> Iterator[Found | Reject]:
 def _found(recording: dict[str, Any], said: dict[str, _Said], place: str) -> Found | Reject:
     try:
         id = id_of(recording, "id")
-        sources = recording.get("sources") or []
+        sources = list_of(recording, "sources")
         if len(sources) != 1 or not isinstance(sources[0], dict) or sources[0].get("type") != "file":
             return Reject(id, "not one audio file", f"its sources are {str(sources)[:80]}")
         if recording.get("transforms"):
             return Reject(id, "transformed recording", "expected the audio as it is in the file")
         spoken = said.get(id, _Said())
-        custom = {"language": spoken.language} if spoken.language else {}
+        custom = dict(spoken.custom)
         if len(spoken.seconds) > 1:
             custom["speakers"] = ",".join(sorted(spoken.seconds))
         return Found(
@@ -120,7 +122,7 @@ def _found(recording: dict[str, Any], said: dict[str, _Said], place: str) -> Fou
 
 
 def _sentence(row: dict[str, Any], start: float, end: float) -> Sentence:
-    text, items = " ".join(text_of(row, "text", "").split()), (row.get("alignment") or {}).get("word") or ()
+    text, items = " ".join(text_of(row, "text", "").split()), list_of(table_of(row, "alignment"), "word")
     try:
         words = [Word(str(i[0]), float(i[1]), round(float(i[1]) + float(i[2]), 6)) for i in items if str(i[0]).strip()]
     except (TypeError, ValueError, IndexError, KeyError):

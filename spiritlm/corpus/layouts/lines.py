@@ -116,3 +116,19 @@ def number_of(row: dict[str, Any], key: str, default: float | None = None) -> fl
     if not abs(value) < MOST:
         raise RowFault(f"{key!r} is {str(value)[:20]}, expected a finite number")
     return float(value)
+
+
+def table_of(row: dict[str, Any], key: str) -> dict[str, Any]:
+    """An object, empty where the field is absent. Raises `RowFault` where it is something else."""
+    value = row.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise RowFault(f"{key!r} is {str(value)[:40]!r}, expected an object")
+    return value or {}
+
+
+def list_of(row: dict[str, Any], key: str) -> list[Any]:
+    """A list, empty where the field is absent. Raises `RowFault` where it is something else."""
+    value = row.get(key)
+    if value is not None and not isinstance(value, list):
+        raise RowFault(f"{key!r} is {str(value)[:40]!r}, expected a list")
+    return value or []

@@ -24,7 +24,7 @@ def recording(id: str = "r", source: str = "wav/a.wav") -> Recording:
 def supervisions() -> list[SupervisionSegment]:
     items = [AlignmentItem("", 0.0, 3.1), AlignmentItem("hello", 3.1, 0.5), AlignmentItem("there", 5.0, 1.0)]
     return [
-        SupervisionSegment("s2", "r", 8.0, 1.0, text="Good bye.", speaker="bob", language="en"),
+        SupervisionSegment("s2", "r", 8.0, 1.0, text="Good bye.", speaker="bob", language="en", custom={"mood": "sad"}),
         SupervisionSegment(
             "s1", "r", 3.0, 4.0, text="Hello, there.", speaker="ann", language="en", alignment={"word": items}
         ),
@@ -40,7 +40,7 @@ def test_recordings_and_supervisions(tmp_path: Path, suffix: str) -> None:
     RecordingSet.from_recordings([recording()]).to_file(tmp_path / f"x_recordings_train.{suffix}")
     SupervisionSet.from_segments(supervisions()).to_file(tmp_path / f"x_supervisions_train.{suffix}")
     (found,) = read_lhotse(tmp_path, f"x_recordings_train.{suffix}")
-    custom = {"language": "en", "speakers": "ann,bob"}
+    custom = {"language": "en", "mood": "sad", "speakers": "ann,bob"}
     assert found == Found("r", Path("wav/a.wav"), (BYE, HELLO), "ann", 10.0, 16000, custom)
 
 
@@ -97,6 +97,10 @@ def test_what_is_not_one_plain_file_is_named(tmp_path: Path) -> None:
         {**plain, "recording": {**sound, "id": "fast", "transforms": [{"name": "Speed"}]}},
         {key: value for key, value in plain.items() if key != "recording"},
         {**plain, "supervisions": [{**plain["supervisions"][0], "start": "soon"}]},
+        {**plain, "supervisions": 3},
+        {**plain, "supervisions": ["said"]},
+        {**plain, "supervisions": [{**plain["supervisions"][0], "alignment": {"word": [3]}}]},
+        {**plain, "supervisions": [{**plain["supervisions"][0], "alignment": "word"}]},
     ]
     (tmp_path / "cuts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     found = list(read_lhotse(tmp_path, "cuts.jsonl"))
@@ -105,7 +109,7 @@ def test_what_is_not_one_plain_file_is_named(tmp_path: Path) -> None:
         ("url", "not one audio file"),
         ("fast", "transformed recording"),
         ("cuts.jsonl:4", "malformed row"),
-        ("cuts.jsonl:5", "malformed row"),
+        *((f"cuts.jsonl:{number}", "malformed row") for number in range(5, 10)),
     }
 
 
