@@ -147,7 +147,7 @@ def cut_at_silences(segments: list[Span], duration: float, max_seconds: float, l
         while end - start > max_seconds:
             pieces.append(_piece([(start, start + max_seconds)]))
             start += max_seconds
-        if end > start:
+        if end - start > 0.1:  # no crumbs of a cut
             group.append((start, end))
     if group and (last or duration - group[-1][1] > MAX_SILENCE):
         pieces.append(_piece(group))
