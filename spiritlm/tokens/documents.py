@@ -1,13 +1,10 @@
-"""A word-aligned document, and the token sequences that it can become.
+"""Whole documents as token sequences, and generated sequences read back.
 
-Every sequence is `<s>`, a marker at the start and at each change of modality, then `</s>`:
+A sequence is `<s>`, the marker of the first modality, a marker at each change of modality, then `</s>`:
 
     text         <s>[Text] It rained. </s>
     speech       <s>[Speech][Hu5][Hu81] ... </s>
     interleaved  <s>[Text] It [Speech][Hu81][Hu7] ... </s>
-
-Units are deduplicated inside a speech span (Spirit LM, section 3.1). Each id has a modality: a marker counts to
-the span that it opens, `<s>` to the first span, `</s>` to the last.
 """
 
 from __future__ import annotations
@@ -17,32 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spiritlm.tokens.emit import Document, emit, empty_row, ids_of
 from spiritlm.tokens.interleave import SPEECH, TEXT, Span, deduplicate
+from spiritlm.tokens.samplers import GOES_ON, NEW_DOCUMENT, SPANS
 from spiritlm.tokens.vocabulary import Vocabulary
 
-
-@dataclass(frozen=True)
-class AlignedDocument:
-    """A document as words, each with its text ids and its units; together the words hold every unit once."""
-
-    text: np.ndarray
-    """int32 `[text ids]` of all words."""
-    units: np.ndarray
-    """uint16 `[units]`: semantic units of the recording, not deduplicated; empty where nothing is spoken."""
-    word_text: np.ndarray
-    """int64 `[words + 1]`: word `w` has text ids `text[word_text[w]:word_text[w + 1]]`."""
-    word_units: np.ndarray
-    """int64 `[words + 1]`: word `w` has units `units[word_units[w]:word_units[w + 1]]`."""
-
-    def __len__(self) -> int:
-        """Number of words."""
-        return len(self.word_text) - 1
-
-    def text_span(self) -> list[Span]:
-        return [Span(TEXT, 0, len(self))]
-
-    def speech_span(self) -> list[Span]:
-        return [Span(SPEECH, 0, len(self))]
+RATES = (25.0, 12.5, 1.0)
+"""Units per second of Spirit LM's streams, Hz: semantic, pitch, style."""
 
 
 @dataclass(frozen=True)
@@ -58,33 +36,30 @@ class TokenSequence:
         return len(self.ids)
 
 
-def span_ids(document: AlignedDocument, span: Span, vocabulary: Vocabulary) -> np.ndarray:
-    """Ids int64 of one span, without its marker."""
-    if span.modality == SPEECH:
-        units = document.units[document.word_units[span.start] : document.word_units[span.end]]
-        return vocabulary.encode_units(deduplicate(units)[0])
-    ids = document.text[document.word_text[span.start] : document.word_text[span.end]]
-    return ids.astype(np.int64)
+def words_of(document: Document) -> int:
+    return len(document.words) // 3
 
 
-def compose(document: AlignedDocument, spans: Sequence[Span], vocabulary: Vocabulary) -> TokenSequence:
-    """The whole sequence of `document` cut as `spans` say."""
-    pieces = [np.array([vocabulary.bos])]
-    modalities = [spans[0].modality]
-    for number, span in enumerate(spans):
-        if number == 0 or span.modality != spans[number - 1].modality:
-            pieces.append(np.array([marker(span.modality, vocabulary)]))
-            modalities.append(span.modality)
-        pieces.append(span_ids(document, span, vocabulary))
-        modalities.append(span.modality)
-    pieces.append(np.array([vocabulary.eos]))
-    modalities.append(spans[-1].modality)
-    lengths = [len(piece) for piece in pieces]
-    return TokenSequence(np.concatenate(pieces), np.repeat(np.array(modalities, dtype=np.uint8), lengths))
+def whole(document: Document, modality: int) -> list[Span]:
+    """The cut that tells all of a document in one modality."""
+    return [Span(modality, 0, words_of(document))]
 
 
-def marker(modality: int, vocabulary: Vocabulary) -> int:
-    return vocabulary.speech_marker if modality == SPEECH else vocabulary.text_marker
+def compose(
+    document: Document, spans: Sequence[Span], vocabulary: Vocabulary, rates: Sequence[float] = RATES
+) -> TokenSequence:
+    """The whole sequence of `document` cut as `spans` say; `rates`: units per second of its streams, Hz."""
+    table = np.array([(*span, GOES_ON if number else NEW_DOCUMENT) for number, span in enumerate(spans)], np.int32)
+    speeds, ids = np.array(rates, dtype=np.float64), ids_of(vocabulary)
+    row = empty_row(emit(document, speeds, ids, SPANS, table, len(table), empty_row(0), 0))
+    emit(document, speeds, ids, SPANS, table, len(table), row, 0)
+    return TokenSequence(row.ids.astype(np.int64), row.modality)
+
+
+def span_ids(document: Document, span: Span, vocabulary: Vocabulary, rates: Sequence[float] = RATES) -> np.ndarray:
+    """Ids int64 of one span, without markers."""
+    around = 1 + len(vocabulary.opening(span.modality)), 1 + len(vocabulary.closing(span.modality))
+    return compose(document, [span], vocabulary, rates).ids[around[0] : -around[1]]
 
 
 @dataclass(frozen=True)
@@ -107,7 +82,7 @@ def parse(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segme
     ids = np.asarray(ids, dtype=np.int64)
     if (ends := np.flatnonzero(ids == vocabulary.eos)).size:
         ids = ids[: ends[0]]
-    speech = vocabulary.is_unit(ids)
+    speech = vocabulary.is_speech(ids)
     kept = speech | vocabulary.is_text(ids)
     ids, speech = ids[kept], speech[kept]
     cuts = np.flatnonzero(speech[1:] != speech[:-1]) + 1
@@ -116,7 +91,8 @@ def parse(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segme
         if not len(piece):
             continue
         if is_speech[0]:
-            segments.append(Segment(SPEECH, "", vocabulary.decode_units(piece)))
+            semantic = vocabulary.decode_units(piece[vocabulary.is_unit(piece)])
+            segments.append(Segment(SPEECH, "", deduplicate(semantic)[0]))
         else:
             segments.append(Segment(TEXT, vocabulary.decode_text(piece), np.zeros(0, dtype=np.int64)))
     return segments

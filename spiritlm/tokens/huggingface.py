@@ -7,6 +7,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from spiritlm.run.files import write_json
+from spiritlm.tokens.text import SentencePieceText
 from spiritlm.tokens.vocabulary import Vocabulary
 
 
@@ -15,20 +16,12 @@ def save_huggingface_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
 
     Ids equal `Vocabulary`'s for text, markers and units alike; `<s>` is put before everything, as Spirit LM does.
     """
-    pieces = [(vocabulary.token(id), vocabulary.piece_score(id)) for id in range(vocabulary.text_size)]
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=True, right=True)]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
+    text = vocabulary.text
+    tokenizer = _from_pieces(text) if isinstance(text, SentencePieceText) else Tokenizer.from_str(text.data.decode())
+    known = tokenizer.get_vocab_size(with_added_tokens=True)
     bos, eos = vocabulary.token(vocabulary.bos), vocabulary.token(vocabulary.eos)
     tokenizer.add_special_tokens([AddedToken(bos, special=True), AddedToken(eos, special=True)])
-    tokenizer.add_tokens(
-        [AddedToken(vocabulary.token(id), normalized=False) for id in range(vocabulary.text_size, vocabulary.size)]
-    )
+    tokenizer.add_tokens([AddedToken(vocabulary.token(id), normalized=False) for id in range(known, vocabulary.size)])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, vocabulary.bos)]
     )
@@ -38,7 +31,29 @@ def save_huggingface_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
         "bos_token": bos,
         "eos_token": eos,
         "pad_token": eos,
-        "unk_token": vocabulary.token(0),
         "clean_up_tokenization_spaces": False,
     }
+    if isinstance(text, SentencePieceText):
+        config["unk_token"] = vocabulary.token(0)
     write_json(folder / "tokenizer_config.json", config)
+
+
+def _from_pieces(text: SentencePieceText) -> Tokenizer:
+    """A sentencepiece model, unigram or BPE, without sentencepiece."""
+    scores = {text.token(id): text.model.get_score(id) for id in range(text.size)}
+    if all(score.is_integer() for score in scores.values()):  # ranks of merges; unigram models have log probabilities
+        from transformers.convert_slow_tokenizer import generate_merges
+
+        ids = {piece: id for id, piece in enumerate(scores)}
+        merges = generate_merges(ids, scores)
+        tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=text.token(0), fuse_unk=True, byte_fallback=True))
+    else:
+        tokenizer = Tokenizer(models.Unigram(list(scores.items()), unk_id=0, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=True, right=True)]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return tokenizer

@@ -1,4 +1,4 @@
-"""Where a document changes between text and speech, and which units belong to which word."""
+"""What a document is cut into, and which units belong to which word."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spiritlm.errors import InputError
+
 TEXT, SPEECH = 0, 1
-MODALITIES = ("text", "semantic")
+"""Modalities of a span."""
+MODALITIES = ("text", "semantic", "pitch", "style")
+"""Modalities of a token: a text span holds text only, a speech span units of up to three streams."""
 
 
 class Span(NamedTuple):
@@ -18,36 +22,19 @@ class Span(NamedTuple):
     end: int
 
 
-def alternate(
-    words: int, text_words: tuple[int, int], speech_words: tuple[int, int], rng: np.random.Generator
-) -> list[Span]:
-    """Spirit LM's interleaving (section 3.1): text and speech take turns, lengths uniform, first modality at random.
+def partition_units(starts: np.ndarray, ends: np.ndarray, units: int, rate: float) -> np.ndarray:
+    """Which units of a recording are within each word: int32 `[words, 2]`, first unit and end.
 
-    `text_words` and `speech_words` are the least and the most words of a span (the paper: 10-30 and 5-15);
-    the last span holds what is left. The spans cover `[0, words)` in order, without gaps.
+    `starts`, `ends`: seconds `[words]`, starts non-decreasing. Unit `i` (its middle is at `(i + 0.5) / rate`) belongs
+    to the word whose interval holds its middle; a word that reaches into the next one ends where that one starts.
+    What no word holds is a gap: gap `w` lies before word `w`, gap `words` after the last. So every unit is in
+    exactly one word or gap. Raises `InputError` where starts decrease or a word ends before it starts.
     """
-    spans: list[Span] = []
-    modality = int(rng.integers(2))
-    start = 0
-    while start < words:
-        least, most = speech_words if modality == SPEECH else text_words
-        end = min(words, start + int(rng.integers(least, most + 1)))
-        spans.append(Span(modality, start, end))
-        start, modality = end, 1 - modality
-    return spans
-
-
-def word_boundaries(starts: np.ndarray, units: int, rate: float) -> np.ndarray:
-    """Partition the units of a recording among its words.
-
-    `starts`: seconds `[words]`, non-decreasing. Unit `i` (centre `(i + 0.5) / rate`) goes to the last word that
-    has started by then; what comes before the first word goes to the first word, so pauses belong to the word
-    before them. Returns int64 `[words + 1]`, from 0 to `units`, non-decreasing: each unit is in exactly one word.
-    """
-    boundaries = np.empty(len(starts) + 1, dtype=np.int64)
-    boundaries[:-1] = np.clip(np.ceil(np.asarray(starts, dtype=np.float64) * rate - 0.5), 0, units)
-    boundaries[0], boundaries[-1] = 0, units
-    return boundaries
+    starts, ends = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
+    if np.any(np.diff(starts) < 0) or np.any(ends < starts):
+        raise InputError("word times are not in order")
+    bounds = np.stack([starts, np.minimum(ends, np.append(starts[1:], np.inf))], axis=1)
+    return np.clip(np.ceil(bounds * rate - 0.5), 0, units).astype(np.int32)
 
 
 def deduplicate(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,86 +1,91 @@
-"""One vocabulary for text and units: text ids first, then markers, then blocks of units.
+"""One vocabulary for text and units: a text tokenizer and a layout of markers and blocks of units.
 
-The order is Spirit LM's (paper section 3.1, released tokenizer): text pieces, `[Text]`, `[Speech]`, `[Hu0]`,
-`[Hu1]`, ... A vocabulary is saved as `vocabulary.json` beside `text.model` (sentencepiece); its hash covers the
-text model and every block, and whoever reads a store, a checkpoint or an export compares it.
+A vocabulary is saved as `vocabulary.json` beside its text tokenizer (`text.model` or `text.json`); its hash covers
+both, and whoever reads a store, a checkpoint or an export compares it.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import sentencepiece
 
 from spiritlm.errors import InputError
-from spiritlm.run.files import atomic_path, read_bytes, read_json, sha256_json, write_json
+from spiritlm.run.files import read_json, sha256_json, write_json
+from spiritlm.tokens.interleave import SPEECH
+from spiritlm.tokens.layout import Block, Layout, Wrap
+from spiritlm.tokens.text import TextTokenizer, load_text_tokenizer, save_text_tokenizer
 
-MANIFEST, TEXT_MODEL = "vocabulary.json", "text.model"
-TEXT_MARKER, SPEECH_MARKER = "[Text]", "[Speech]"
-SEMANTIC = "semantic"
-
-
-@dataclass(frozen=True)
-class Block:
-    """A run of ids for one stream of units; unit `i` is written `token.format(i)`."""
-
-    name: str
-    token: str
-    start: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        return self.start + self.size
+MANIFEST, VERSION = "vocabulary.json", 2
 
 
 class Vocabulary:
     """Ids of text pieces, markers and units."""
 
-    def __init__(self, text_model: bytes, semantic_units: int, pad_to_multiple: int = 64) -> None:
-        """`text_model`: a serialized sentencepiece model. Raises `InputError` where it is not one."""
-        try:
-            self._text = sentencepiece.SentencePieceProcessor(model_proto=text_model)
-        except RuntimeError as error:
-            raise InputError(f"{TEXT_MODEL}: not a sentencepiece model: {error}") from None
-        self._text_model = text_model
-        self.text_size: int = self._text.vocab_size()
-        self.bos: int = self._text.bos_id()
-        self.eos: int = self._text.eos_id()
-        self.text_marker, self.speech_marker = self.text_size, self.text_size + 1
-        self.blocks = (Block(SEMANTIC, "[Hu{}]", self.text_size + 2, semantic_units),)
-        self.pad_to_multiple = pad_to_multiple
-
-    @property
-    def semantic(self) -> Block:
-        return self.blocks[0]
+    def __init__(self, text: TextTokenizer, layout: Layout) -> None:
+        """Raises `InputError` where a piece of the text tokenizer has an id that the layout gives to another token."""
+        self.text, self.layout = text, layout
+        self.bos, self.eos = layout.bos, layout.eos
+        self.blocks = {block.name: block for block in layout.blocks}
+        self._markers = {id: name for name, id in layout.markers.items()}
+        for id in range(layout.text_size, text.size):
+            name = self._name(id)
+            if name and text.token(id) != name:
+                raise InputError(
+                    f"vocabulary: id {id} is {text.token(id)!r} to the text tokenizer, {name!r} to the layout"
+                )
 
     @property
     def size(self) -> int:
-        """Ids that have a meaning."""
-        return self.blocks[-1].end
+        """Ids that have a meaning are below it."""
+        return self.layout.size
 
     @property
     def padded_size(self) -> int:
-        """Rows of the embedding: `size` rounded up to a multiple of `pad_to_multiple`."""
-        return -(-self.size // self.pad_to_multiple) * self.pad_to_multiple
+        """Rows of the embedding."""
+        return self.layout.padded_size()
+
+    @property
+    def semantic(self) -> Block:
+        return self.blocks["semantic"]
+
+    def marker(self, name: str) -> int | None:
+        """Id of a marker by its name; none where the layout has no such marker."""
+        return self.layout.markers.get(name)
+
+    def opening(self, modality: int) -> list[int]:
+        """Ids before a span of `TEXT` or `SPEECH`: one marker, or none."""
+        wrap = self.layout.speech if modality == SPEECH else self.layout.text
+        return [self.layout.markers[wrap.open]] if wrap.open else []
+
+    def closing(self, modality: int) -> list[int]:
+        """Ids after a span."""
+        wrap = self.layout.speech if modality == SPEECH else self.layout.text
+        return [self.layout.markers[wrap.close]] if wrap.close else []
 
     @cached_property
     def hash(self) -> str:
         return sha256_json(self._manifest())
 
-    def _manifest(self) -> dict[str, object]:
+    def _manifest(self) -> dict[str, Any]:
+        layout = self.layout
         return {
-            "version": 1,
-            "text_model_sha256": hashlib.sha256(self._text_model).hexdigest(),
-            "text": [0, self.text_size],
-            "markers": {TEXT_MARKER: self.text_marker, SPEECH_MARKER: self.speech_marker},
-            "blocks": [asdict(block) for block in self.blocks],
-            "pad_to_multiple": self.pad_to_multiple,
+            "version": VERSION,
+            "text": {
+                "kind": self.text.kind,
+                "sha256": self.text.sha256,
+                "size": layout.text_size,
+            },
+            "bos": layout.bos,
+            "eos": layout.eos,
+            "markers": dict(layout.markers),
+            "blocks": [asdict(block) for block in sorted(layout.blocks, key=lambda block: block.start)],
+            "spans": {"text": asdict(layout.text), "speech": asdict(layout.speech)},
+            "pad_to_multiple": layout.pad_to_multiple,
             "padded_size": self.padded_size,
         }
 
@@ -91,65 +96,79 @@ class Vocabulary:
 
         Pieces never cross a space: `encode(a + " " + b) == encode(a) + encode(b)`.
         """
-        return self._text.encode(" ".join(text.split()))
+        return self.text.encode(text)
 
-    def encode_units(self, units: np.ndarray) -> np.ndarray:
-        """Semantic units `[n]` -> ids int64 `[n]`. Raises `InputError` for a unit outside the block."""
+    def encode_units(self, units: np.ndarray, stream: str = "semantic") -> np.ndarray:
+        """Units `[n]` of one stream -> ids int64 `[n]`. Raises `InputError` for a unit outside its block."""
+        block = self.blocks[stream]
         units = np.asarray(units, dtype=np.int64)
-        if units.size and not (units.min() >= 0 and units.max() < self.semantic.size):
-            raise InputError(f"unit {units.max()} is outside the vocabulary: expected 0 to {self.semantic.size - 1}")
-        return units + self.semantic.start
+        if units.size and not (units.min() >= 0 and units.max() < block.size):
+            found = units.max() if units.max() >= block.size else units.min()
+            raise InputError(f"{stream} unit {found} is outside the vocabulary: expected 0 to {block.size - 1}")
+        return units + block.start
 
     # ids -> text, units, names
 
     def is_text(self, ids: np.ndarray) -> np.ndarray:
-        """bool `[n]`: text pieces that are not control tokens."""
+        """bool `[n]`: text pieces that are not control tokens or markers."""
         ids = np.asarray(ids)
-        return (ids < self.text_size) & (ids != self.bos) & (ids != self.eos)
+        control = [self.bos, self.eos, self.text.bos, self.text.eos, *self._markers]
+        return (ids < min(self.layout.text_size, self.text.size)) & ~np.isin(ids, control)
 
-    def is_unit(self, ids: np.ndarray) -> np.ndarray:
+    def is_unit(self, ids: np.ndarray, stream: str = "semantic") -> np.ndarray:
         ids = np.asarray(ids)
-        return (ids >= self.semantic.start) & (ids < self.semantic.end)
+        block = self.blocks.get(stream)
+        return (ids >= block.start) & (ids < block.end) if block else np.zeros(ids.shape, dtype=bool)
+
+    def is_speech(self, ids: np.ndarray) -> np.ndarray:
+        """bool `[n]`: units of any stream."""
+        return np.any([self.is_unit(ids, stream) for stream in self.blocks], axis=0)
 
     def decode_text(self, ids: Iterable[int]) -> str:
-        return self._text.decode([int(i) for i in ids])
+        return self.text.decode(ids)
 
-    def decode_units(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        return np.asarray(ids, dtype=np.int64) - self.semantic.start
+    def decode_units(self, ids: Sequence[int] | np.ndarray, stream: str = "semantic") -> np.ndarray:
+        return np.asarray(ids, dtype=np.int64) - self.blocks[stream].start
 
     def token(self, id: int) -> str:
-        """Readable name of one id; ids of the padding are `<pad...>`."""
-        if id < self.text_size:
-            return self._text.id_to_piece(int(id))
-        if id == self.text_marker:
-            return TEXT_MARKER
-        if id == self.speech_marker:
-            return SPEECH_MARKER
-        for block in self.blocks:
+        """Readable name of one id; ids without a meaning are `<unused...>`."""
+        return self._name(id) or (self.text.token(id) if id < self.text.size else f"<unused{id}>")
+
+    def _name(self, id: int) -> str:
+        """What the layout calls an id; empty where it is text or nothing."""
+        if id in self._markers:
+            return self._markers[id]
+        for block in self.layout.blocks:
             if block.start <= id < block.end:
                 return block.token.format(id - block.start)
-        return f"<pad{id - self.size}>"
-
-    def piece_score(self, id: int) -> float:
-        """Log probability of a text piece in the unigram text model."""
-        return self._text.get_score(int(id))
+        return ""
 
     # files
 
     def save(self, folder: Path) -> None:
-        """Write `vocabulary.json` and `text.model` into `folder`."""
+        """Write `vocabulary.json` and the text tokenizer into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / TEXT_MODEL) as temporary:
-            temporary.write_bytes(self._text_model)
+        save_text_tokenizer(self.text, folder)
         write_json(folder / MANIFEST, {**self._manifest(), "hash": self.hash})
 
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
-        """Raises `InputError` for absent files or a manifest that does not fit its text model."""
+        """Raises `InputError` for absent files or a manifest that does not fit its text tokenizer."""
         manifest = read_json(folder / MANIFEST)
-        text_model = read_bytes(folder / TEXT_MODEL)
-        sizes = {block["name"]: block["size"] for block in manifest["blocks"]}
-        vocabulary = cls(text_model, sizes[SEMANTIC], manifest["pad_to_multiple"])
+        if manifest.get("version") != VERSION:
+            raise InputError(f"{folder / MANIFEST}: version {manifest.get('version')}, expected {VERSION}")
+        text = manifest["text"]
+        layout = Layout(
+            text["size"],
+            manifest["markers"],
+            tuple(Block(**block) for block in manifest["blocks"]),
+            Wrap(**manifest["spans"]["text"]),
+            Wrap(**manifest["spans"]["speech"]),
+            manifest["bos"],
+            manifest["eos"],
+            manifest["pad_to_multiple"],
+        )
+        vocabulary = cls(load_text_tokenizer(folder), layout)
         vocabulary.require_hash(manifest["hash"], folder / MANIFEST)
         return vocabulary
 

@@ -1,0 +1,265 @@
+"""A cut document becomes tokens: ids, what each token is, and where it comes from.
+
+The same function writes a row and, given an empty row, only counts, so a plan and the rows it promises cannot
+disagree. Units are deduplicated inside a speech span; style units are not (Spirit LM, released tokenizer). A speech
+span begins with the style and the pitch in force at its start, then style and pitch units follow where they begin,
+before a semantic unit that begins at the same instant; times are compared exactly.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike
+
+from spiritlm.tokens.interleave import SPEECH, TEXT
+from spiritlm.tokens.layout import STREAMS
+from spiritlm.tokens.samplers import ANSWER, ASR, NEW_DOCUMENT
+from spiritlm.tokens.vocabulary import Vocabulary
+
+SEMANTIC, PITCH, STYLE = 1, 2, 3
+"""Token modalities beside `TEXT`; see `interleave.MODALITIES`."""
+NO_WORD = -1
+"""Word of a token that is in no word and no gap: markers, `<s>`, `</s>`, documents without word times."""
+_njit = numba.njit(cache=True, nogil=True)
+
+
+class Ids(NamedTuple):
+    """The ids that a document is written with; -1 where the vocabulary has none."""
+
+    bos: int
+    eos: int
+    open_text: int
+    close_text: int
+    open_speech: int
+    close_speech: int
+    asr: int
+    tts: int
+    semantic: int
+    pitch: int
+    style: int
+
+
+class Document(NamedTuple):
+    """The arrays of one document, all read-only; `document_of` makes one."""
+
+    text: np.ndarray
+    """int32 `[text ids]`."""
+    words: np.ndarray
+    """int32 `[3 * words]`: of each word the first text id, the first unit and the end of its units."""
+    sentences: np.ndarray
+    """int32 `[sentences]`: the first word of each."""
+    semantic: np.ndarray
+    """uint16 `[units]`."""
+    pitch: np.ndarray
+    """uint16, empty where there is none."""
+    style: np.ndarray
+    """uint16, empty where there is none."""
+
+
+class Row(NamedTuple):
+    """Where tokens are written, each array `[tokens]`; tokens outside of it are only counted."""
+
+    ids: np.ndarray
+    """int32."""
+    modality: np.ndarray
+    """uint8, an index into `interleave.MODALITIES`; a marker counts to the span that it opens or closes."""
+    word: np.ndarray
+    """int32: word of the document, `-2 - gap` for units in a gap, or `NO_WORD`."""
+    frame: np.ndarray
+    """int32: index among the document's text ids, or of the unit in its stream; -1 for markers."""
+
+
+def document_of(
+    text: ArrayLike = (),
+    words: ArrayLike = (),
+    sentences: ArrayLike = (),
+    semantic: ArrayLike = (),
+    pitch: ArrayLike = (),
+    style: ArrayLike = (),
+) -> Document:
+    """A document in memory. `words`: `[words, 3]`; where words are given and no sentences, it is one sentence."""
+    words = np.asarray(words, dtype=np.int32).ravel()
+    if len(words) and not np.size(sentences):
+        sentences = (0,)
+    return Document(
+        _frozen(text, np.int32),
+        _frozen(words, np.int32),
+        _frozen(sentences, np.int32),
+        _frozen(semantic, np.uint16),
+        _frozen(pitch, np.uint16),
+        _frozen(style, np.uint16),
+    )
+
+
+def _frozen(values: ArrayLike, dtype: type) -> np.ndarray:
+    array: np.ndarray = np.array(values, dtype=dtype)
+    array.flags.writeable = False
+    return array
+
+
+def ids_of(vocabulary: Vocabulary) -> Ids:
+    def one(found: list[int]) -> int:
+        return found[0] if found else -1
+
+    def task(name: str, modality: int) -> int:
+        marker = vocabulary.marker(name)
+        return one(vocabulary.opening(modality)) if marker is None else marker
+
+    blocks = [vocabulary.blocks[stream].start if stream in vocabulary.blocks else -1 for stream in STREAMS]
+    return Ids(
+        vocabulary.bos,
+        vocabulary.eos,
+        one(vocabulary.opening(TEXT)),
+        one(vocabulary.closing(TEXT)),
+        one(vocabulary.opening(SPEECH)),
+        one(vocabulary.closing(SPEECH)),
+        task("[ASR]", TEXT),
+        task("[TTS]", SPEECH),
+        *blocks,
+    )
+
+
+def empty_row(tokens: int) -> Row:
+    return Row(
+        np.empty(tokens, np.int32), np.empty(tokens, np.uint8), np.empty(tokens, np.int32), np.empty(tokens, np.int32)
+    )
+
+
+@_njit
+def emit(
+    document: Document, rates: np.ndarray, ids: Ids, kind: int, spans: np.ndarray, count: int, row: Row, at: int
+) -> int:
+    """Write `document` as `spans[:count]` say, from index `at` of the row on, which may lie before or behind it.
+
+    `rates`: float64 `[3]`, units per second of semantic, pitch and style. Returns the index after the last token;
+    spans without content leave no marker, and a document without content no token.
+    """
+    modality, written = -1, False
+    for number in range(count):
+        of = spans[number, 0]
+        start, end = _bounds(document, spans[number], of)
+        if start == end:
+            continue
+        begins = spans[number, 3]
+        if begins == NEW_DOCUMENT or not written:
+            at = _end(ids, modality, written, row, at)
+            at = _put(row, at, ids.bos, of, NO_WORD, -1)
+            modality, written = -1, True
+        if of != modality or begins == ANSWER:
+            at = _close(ids, modality, row, at)
+            at = _open(ids, of, begins == ANSWER, kind, row, at)
+            modality = of
+        if of == SPEECH:
+            at = _speech(document, rates, ids, start, end, spans[number, 1], spans[number, 2], row, at)
+        else:
+            at = _text(document, start, end, spans[number, 1], row, at)
+    return _end(ids, modality, written, row, at)
+
+
+@_njit
+def _bounds(document: Document, span: np.ndarray, modality: int) -> tuple[int, int]:
+    """First and end index of a span among the text ids or the semantic units.
+
+    A gap goes with the word before it, the gap before the first word with that word.
+    """
+    words = len(document.words) // 3
+    column = 1 if modality == SPEECH else 0
+    whole = len(document.semantic) if modality == SPEECH else len(document.text)
+    start = document.words[3 * span[1] + column] if span[1] > 0 else 0
+    end = document.words[3 * span[2] + column] if span[2] < words else whole
+    return start, end
+
+
+@_njit
+def _put(row: Row, at: int, id: int, modality: int, word: int, frame: int) -> int:
+    if 0 <= at < len(row.ids):
+        row.ids[at], row.modality[at], row.word[at], row.frame[at] = id, modality, word, frame
+    return at + 1
+
+
+@_njit
+def _open(ids: Ids, modality: int, answer: bool, kind: int, row: Row, at: int) -> int:
+    id = ids.open_speech if modality == SPEECH else ids.open_text
+    if answer:
+        id = ids.asr if kind == ASR else ids.tts
+    return _put(row, at, id, modality, NO_WORD, -1) if id >= 0 else at
+
+
+@_njit
+def _close(ids: Ids, modality: int, row: Row, at: int) -> int:
+    id = -1
+    if modality >= 0:
+        id = ids.close_speech if modality == SPEECH else ids.close_text
+    return _put(row, at, id, modality, NO_WORD, -1) if id >= 0 else at
+
+
+@_njit
+def _end(ids: Ids, modality: int, written: bool, row: Row, at: int) -> int:
+    """Close the document that is open, if one is."""
+    if not written:
+        return at
+    at = _close(ids, modality, row, at)
+    return _put(row, at, ids.eos, modality, NO_WORD, -1)
+
+
+@_njit
+def _text(document: Document, start: int, end: int, word: int, row: Row, at: int) -> int:
+    words = len(document.words) // 3
+    if at >= len(row.ids):
+        return at + end - start
+    for index in range(start, end):
+        while word + 1 < words and index >= document.words[3 * (word + 1)]:
+            word += 1
+        at = _put(row, at, document.text[index], TEXT, word if words else NO_WORD, index)
+    return at
+
+
+@_njit
+def _speech(
+    document: Document,
+    rates: np.ndarray,
+    ids: Ids,
+    start: int,
+    end: int,
+    word: int,
+    after: int,
+    row: Row,
+    at: int,
+) -> int:
+    pitch, style = _in_force(start, rates, 1), _in_force(start, rates, 2)
+    pitches, styles = len(document.pitch), len(document.style)
+    at_pitch, at_style = min(pitch, pitches - 1), min(style, styles - 1)
+    last_pitch = -1
+    words = len(document.words) // 3
+    for index in range(start, end):
+        while word < after and word < words and index >= document.words[3 * word + 2]:
+            word += 1
+        where = NO_WORD
+        if words:
+            where = word if word < words and word < after and index >= document.words[3 * word + 1] else -2 - word
+        while True:
+            style_due = 0 <= at_style < styles and at_style * rates[0] <= index * rates[2]
+            pitch_due = 0 <= at_pitch < pitches and at_pitch * rates[0] <= index * rates[1]
+            if style_due and (not pitch_due or at_style * rates[1] <= at_pitch * rates[2] or index == start):
+                at = _put(row, at, ids.style + document.style[at_style], STYLE, where, at_style)
+                at_style += 1
+            elif pitch_due:
+                value = int(document.pitch[at_pitch])
+                if value != last_pitch:
+                    at = _put(row, at, ids.pitch + value, PITCH, where, at_pitch)
+                last_pitch = value
+                at_pitch += 1
+            else:
+                break
+        if index == start or document.semantic[index] != document.semantic[index - 1]:
+            at = _put(row, at, ids.semantic + document.semantic[index], SEMANTIC, where, index)
+    return at
+
+
+@_njit
+def _in_force(start: int, rates: np.ndarray, stream: int) -> int:
+    """The unit of a slower stream that covers the beginning of semantic unit `start`."""
+    return int(np.floor(start * rates[stream] / rates[0]))
