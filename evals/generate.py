@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import PositiveInt
 
 from spiritlm.audio.files import read_audio, write_wav
-from spiritlm.corpus.manifest import read_manifest
+from spiritlm.corpus.manifest import corpus_root, read_manifest
 from spiritlm.inference.model import Output, Sampling, Speech, SpeechTextLM
 from spiritlm.inference.transcript import transcript
 from spiritlm.run.files import write_json
@@ -42,7 +42,7 @@ def generate(recipe: GenerateRecipe, stage: Stage) -> dict[str, Any]:
     work = [(document, given, output) for document in documents for given, output in ASKED]
     for number, (document, given, output) in enumerate(track(work, "continue stories", len(work))):
         sample: dict[str, Any] = {"story": document.id, "given": given, "output": output, "prompt": document.text}
-        wave = read_audio(recipe.speech / document.audio, model.ears.sample_rate)
+        wave = read_audio(corpus_root(recipe.speech) / document.audio, model.ears.sample_rate)
         prompt = document.text if given == "text" else Speech(wave, model.ears.sample_rate)
         new_tokens = recipe.max_new_text if output == "text" else recipe.max_new_units
         sampling = Sampling(new_tokens, recipe.temperature, recipe.top_p, recipe.seed + number)

@@ -19,7 +19,6 @@ from spiritlm.run.metrics import read_metrics
 from spiritlm.run.page import Page, audio, cards, figure, table
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, Stage, StageRecipe, read_stage
-from spiritlm.tokens.interleave import MODALITIES
 
 COLORS = {"text": "#2457c5", "semantic": "#c5562b"}
 GIVEN = {"text": "read", "speech": "heard"}
@@ -89,7 +88,7 @@ def _headline(stages: dict[str, Any], results: dict[str, Any]) -> str:
 def _loss_curves(rows: list[dict[str, float]], loss: dict[str, dict[str, float]]) -> Figure:
     picture = Figure(figsize=(9, 3.6))
     axes = picture.subplots()
-    for name in MODALITIES:
+    for name in loss:
         color = COLORS[name]
         train = [(row["tokens"] / 1e6, row[f"loss_{name}"]) for row in rows if f"loss_{name}" in row]
         dev = [(row["tokens"] / 1e6, row[f"dev_loss_{name}"]) for row in rows if f"dev_loss_{name}" in row]

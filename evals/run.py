@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 
-from spiritlm.corpus.datasets import WRITTEN_SPLIT, InterleavedDataset, Mixture, dev_samples, unigram_entropy
+from spiritlm.corpus.datasets import MAIN_STORE, MixedDataset, SourceRecipe, dev_samples, unigram_entropy
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.inference.model import load_language_model
 from spiritlm.run.files import write_json, write_text
@@ -22,8 +22,8 @@ from spiritlm.run.stage import Input, Stage, StageRecipe
 from spiritlm.scoring.loglikelihood import loglikelihood
 from spiritlm.scoring.ngram import NGram
 from spiritlm.suites import storycloze
-from spiritlm.tokens.documents import compose
-from spiritlm.tokens.interleave import MODALITIES
+from spiritlm.tokens.documents import compose, whole
+from spiritlm.tokens.interleave import MODALITIES, SPEECH, TEXT
 from spiritlm.tokens.vocabulary import Vocabulary
 
 
@@ -35,7 +35,6 @@ class EvaluateRecipe(StageRecipe):
     """Row length of the dev loss."""
     unigram_rows: PositiveInt = 400
     """Training rows that the unigram distribution is counted over."""
-    mixture: Mixture = Mixture()
 
 
 def evaluate(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
@@ -76,9 +75,10 @@ def evaluate(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
 def _loss(model: torch.nn.Module, recipe: EvaluateRecipe) -> dict[str, dict[str, float]]:
     """Cross entropy of the dev split, nats a token, of the model and of the unigram baseline, by modality."""
     dev = dev_samples(recipe.store, "dev", recipe.sequence_length)
-    dataset = InterleavedDataset(recipe.store, "train", recipe.sequence_length, recipe.mixture, seed=0)
+    both = [SourceRecipe(kind="text"), SourceRecipe(kind="speech")]
+    dataset = MixedDataset({MAIN_STORE: recipe.store}, both, recipe.sequence_length, seed=0)
     unigram = unigram_entropy(dataset, recipe.unigram_rows, dev)
-    losses: dict[int, list[np.ndarray]] = {modality: [] for modality in range(len(MODALITIES))}
+    losses: dict[int, list[np.ndarray]] = {modality: [] for modality in unigram}
     for row in dev:
         known = np.flatnonzero(row.loss_mask > 0)
         length = int(known[-1]) + 1
@@ -88,22 +88,16 @@ def _loss(model: torch.nn.Module, recipe: EvaluateRecipe) -> dict[str, dict[str,
         for modality, kept in losses.items():
             kept.append(loss[row.modality[known] == modality])
     return {
-        name: {"model": float(np.concatenate(losses[modality]).mean()), "unigram": unigram[modality]}
-        for modality, name in enumerate(MODALITIES)
+        MODALITIES[modality]: {"model": float(np.concatenate(found).mean()), "unigram": unigram[modality]}
+        for modality, found in losses.items()
     }
 
 
 def _ngrams(store: Path) -> list[NGram]:
-    """A trigram model for each modality, over the training documents."""
-    train, written = DocumentStore(store, "train"), DocumentStore(store, WRITTEN_SPLIT)
-    vocabulary = train.vocabulary
-    spoken = [train[i] for i in range(len(train))]
-    texts = spoken + [written[i] for i in range(len(written))]
-    sequences = (
-        [compose(d, d.text_span(), vocabulary).ids for d in texts],
-        [compose(d, d.speech_span(), vocabulary).ids for d in spoken],
-    )
-    return [NGram(ids, vocabulary.size) for ids in sequences]
+    """A trigram model for each modality, over the spoken training documents."""
+    train = DocumentStore(store, "train")
+    sequences = ([compose(d, whole(d, modality), train.vocabulary).ids for d in train] for modality in (TEXT, SPEECH))
+    return [NGram(ids, train.vocabulary.size) for ids in sequences]
 
 
 def _table(results: dict[str, Any]) -> str:

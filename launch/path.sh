@@ -24,7 +24,8 @@ stage synth_data/speak.py speak speech
 stage tokenizers/fit_units.py units units speech
 stage tokenizers/fit_text.py text text speech
 stage tokenizers/encode.py encode store speech units text
-stage training/pretrain.py pretrain lm store
+stage tokenizers/encode_text.py encode-text texts vocabulary:store corpus:speech
+stage training/pretrain.py pretrain lm stores.main:store stores.texts:texts
 stage training/train_voice.py voice voice speech units store
 stage training/export_hf.py export model run:lm speech_tokenizer:units voice
 stage evals/run.py run results model store

@@ -15,7 +15,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.mel import SAMPLE_RATE
-from spiritlm.corpus.manifest import SpokenDocument, read_manifest
+from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest
 from spiritlm.errors import InputError
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import track
@@ -37,12 +37,12 @@ class FitUnitsRecipe(StageRecipe):
 def fit_units(recipe: FitUnitsRecipe, stage: Stage) -> dict[str, Any]:
     rejects = Rejects(stage.folder, recipe.max_bad_fraction)
     chosen = _choose(read_manifest(recipe.speech, "train"), recipe.max_hours, recipe.seed)
-    waves = _readable(track(chosen, "read train", len(chosen)), recipe.speech, rejects)
+    waves = _readable(track(chosen, "read train", len(chosen)), corpus_root(recipe.speech), rejects)
     tokenizer = fit_mfcc_kmeans(waves, recipe.clusters, recipe.seed)
 
     dev = read_manifest(recipe.speech, "dev")
     usage = np.zeros(recipe.clusters, dtype=np.int64)
-    for wave in _readable(track(dev, "encode dev", len(dev)), recipe.speech, rejects):
+    for wave in _readable(track(dev, "encode dev", len(dev)), corpus_root(recipe.speech), rejects):
         usage += np.bincount(tokenizer.encode(wave, SAMPLE_RATE).semantic.values, minlength=recipe.clusters)
     rejected = rejects.close(len(chosen) + len(dev))
     tokenizer.save_pretrained(stage.folder / "model")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spiritlm.config import validate_recipe
+from spiritlm.corpus.datasets import MAIN_STORE
 from spiritlm.engine.checkpoint import load_main_weights
 from spiritlm.engine.hf import export_llama
 from spiritlm.engine.model import ModelConfig, build_model
@@ -33,7 +34,7 @@ class ExportRecipe(StageRecipe):
 
 def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
     require_same_input(recipe.voice, "units", stage.input_fingerprints["speech_tokenizer"])
-    require_same_input(recipe.voice, "store", read_stage(recipe.run)["inputs"]["store"])
+    require_same_input(recipe.voice, "store", read_stage(recipe.run)["inputs"][f"stores.{MAIN_STORE}"])
     vocabulary = Vocabulary.load(recipe.run)
     shape = read_json(recipe.run / "model.json")
     config = validate_recipe(ModelConfig, shape["model"], str(recipe.run / "model.json"))

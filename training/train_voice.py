@@ -18,7 +18,7 @@ from pydantic import PositiveInt
 
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.mel import FRAME_RATE, HOP, MELS, SAMPLE_RATE, log_mel
-from spiritlm.corpus.manifest import read_manifest
+from spiritlm.corpus.manifest import corpus_root
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path
@@ -58,8 +58,12 @@ def train_voice(recipe: TrainVoiceRecipe, stage: Stage) -> dict[str, Any]:
         require_same_input(recipe.store, key, stage.input_fingerprints[key])
     config = RegressionConfig(
         vocabulary_size=tokenizer.vocabulary_size,
-        speakers=tuple(sorted(set(store.speakers), key=lambda name: (name != recipe.default_speaker, name))),
-        frames_per_unit=round(FRAME_RATE / store.rate),
+        speakers=tuple(
+            sorted(
+                {record.speaker for record in store.records}, key=lambda name: (name != recipe.default_speaker, name)
+            )
+        ),
+        frames_per_unit=round(FRAME_RATE / store.files.rates["semantic"]),
         shape=recipe.model,
     )
     with process_group() as (rank, world_size):
@@ -97,15 +101,16 @@ def _training_crops(
     recipe: TrainVoiceRecipe, store: DocumentStore, config: RegressionConfig, folder: Path
 ) -> UnitMelCrops:
     """The first process computes the mel frames of the whole split into a file; all of them map it."""
-    units = [store.units(i) for i in range(len(store))]
+    units = [document.semantic for document in store]
     if is_main_process() and not _mel_file(folder).is_file():
-        audio = {document.id: recipe.speech / document.audio for document in read_manifest(recipe.speech, "train")}
-        work = [(audio[id], config.frames_per_unit * len(values)) for id, values in zip(store.ids, units, strict=True)]
+        root, frames = corpus_root(recipe.speech), config.frames_per_unit
+        work = [(root / record.audio, frames * len(u)) for record, u in zip(store.records, units, strict=True)]
         _write_mels(_mel_file(folder), work)
     if dist.is_initialized():
         dist.barrier()
     mel = np.load(_mel_file(folder), mmap_mode="r", allow_pickle=False)
-    return UnitMelCrops(units, [config.speakers.index(s) for s in store.speakers], mel, config.frames_per_unit)
+    speakers = [config.speakers.index(record.speaker) for record in store.records]
+    return UnitMelCrops(units, speakers, mel, config.frames_per_unit)
 
 
 def _write_mels(path: Path, work: list[tuple[Path, int]]) -> None:
@@ -138,13 +143,13 @@ def _measure(
     recipe: TrainVoiceRecipe, decoder: RegressionDecoder, tokenizer: SpeechTokenizer, mean_frame: torch.Tensor
 ) -> dict[str, float]:
     """Means over dev recordings of known speakers; see `_measure_recording`."""
-    audio = {document.id: recipe.speech / document.audio for document in read_manifest(recipe.speech, "dev")}
-    store = DocumentStore(recipe.store, "dev")
-    known = [i for i, speaker in enumerate(store.speakers) if speaker in decoder.speakers][: recipe.dev_recordings]
-    rows = [
-        _measure_recording(decoder, tokenizer, mean_frame, audio[store.ids[i]], store.units(i), store.speakers[i])
-        for i in track(known, "measure", len(known))
-    ]
+    root, store = corpus_root(recipe.speech), DocumentStore(recipe.store, "dev")
+    known = [i for i, record in enumerate(store.records) if record.speaker in decoder.speakers]
+    known = known[: recipe.dev_recordings]
+    rows = []
+    for i in track(known, "measure", len(known)):
+        record, units = store.records[i], store[i].semantic
+        rows.append(_measure_recording(decoder, tokenizer, mean_frame, root / record.audio, units, record.speaker))
     means = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in (rows[0] if rows else {})}
     return {"dev_recordings": len(rows), **means}
 

@@ -1,60 +1,88 @@
-"""What a trainer reads: rows of documents packed back to back, each row a pure function of (seed, position).
+"""What a trainer reads: packed rows of a mixture of sources, each row a pure function of its position.
 
-A row draws documents, and how each is cut, from a counter-based generator keyed by (seed, position), so a run
-resumes from one integer with any number of ranks. Documents are drawn with replacement and the last one of a
-row is cut off where the row ends: the corpus issue replaces this by epochs that are planned.
+A source is one kind of token sequence over one split of a store: text, speech, interleaved, ASR or TTS pairs. Its
+documents are packed back to back by a plan per epoch (`spiritlm/corpus/plan.py`), so every row holds as many tokens
+and a share of the rows is a share of the tokens. Which source a position reads is megatron-core's blending, worked
+out once for a block of positions and repeated. Position -> row needs no state: a run resumes from one integer, with
+any number of readers.
 """
 
 from __future__ import annotations
 
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from spiritlm.config import Recipe
+from spiritlm.corpus.packing import fill, split_of
+from spiritlm.corpus.plan import EpochPlan, Plans
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
-from spiritlm.tokens.documents import AlignedDocument, TokenSequence, compose
-from spiritlm.tokens.interleave import SPEECH, alternate
+from spiritlm.tokens.emit import empty_row, ids_of
+from spiritlm.tokens.interleave import MODALITIES
+from spiritlm.tokens.samplers import ASR, POISSON, SENTENCES, SPANS, SPEECH_ONLY, TEXT_ONLY, TTS
+from spiritlm.tokens.vocabulary import Vocabulary
 
-KINDS = ("text", "speech", "interleaved")
-WRITTEN_SPLIT = "written"
-"""Store split of the documents that exist as text only."""
+Kind = Literal["text", "speech", "spans", "poisson", "sentences", "asr", "tts"]
+KINDS = dict(zip(get_args(Kind), (TEXT_ONLY, SPEECH_ONLY, SPANS, POISSON, SENTENCES, ASR, TTS), strict=True))
+READS_REMEMBERED = 64
+"""Rows after which the mapped pages of a store are given back, so that memory does not grow with what was read."""
+MAIN_STORE = "main"
+BLEND_BLOCK = 1 << 16
+"""Positions that are blended together; the shares are exact to one row in so many."""
 
 
-class Mixture(Recipe):
-    """Which share of the tokens is of which kind (relative weights), and how interleaving cuts."""
+class SourceRecipe(Recipe):
+    """One part of a mixture."""
 
-    text: float = 1.0
-    speech: float = 1.0
-    interleaved: float = 1.0
+    kind: Kind
+    """`text`, `speech`; interleaved by Spirit LM's `spans`, GLM-4-Voice's `poisson` or whole `sentences` in turn;
+    `asr` (speech, then its text) and `tts` pairs."""
+    store: str = MAIN_STORE
+    """Which of the run's stores."""
+    split: str = "train"
+    share: PositiveFloat = 1.0
+    """Of the tokens, relative to the other sources."""
     text_words: tuple[int, int] = (10, 30)
-    """Least and most words of a text span (Spirit LM, section 3.1)."""
+    """Spans: least and most words of a text span (Spirit LM, section 3.1)."""
     speech_words: tuple[int, int] = (5, 15)
-    """Least and most words of a speech span."""
+    """Spans: least and most words of a speech span."""
+    poisson_mean: PositiveFloat = 10.0
+    """Poisson: mean words of a speech span (GLM-4-Voice: lambda)."""
+    spoken_share: float = Field(default=0.3, ge=0, le=1)
+    """Poisson: share of the words that are spoken (GLM-4-Voice: eta)."""
+    sentences: tuple[int, int] = (1, 1)
+    """Sentences, asr, tts: least and most sentences of a turn or a pair."""
 
     @model_validator(mode="after")
-    def _check(self) -> Mixture:
-        self.shares()
-        for name in ("text_words", "speech_words"):
+    def _check(self) -> SourceRecipe:
+        for name in ("text_words", "speech_words", "sentences"):
             least, most = getattr(self, name)
-            if not 1 <= least <= most:
+            if not 1 <= least <= most < 1 << 31:
                 raise InputError(f"mixture.{name} = [{least}, {most}]: expected 1 <= least <= most")
         return self
 
-    def shares(self) -> np.ndarray:
-        weights = np.array([self.text, self.speech, self.interleaved], dtype=np.float64)
-        if weights.min() < 0 or weights.sum() == 0:
-            raise InputError("mixture: the weights must not be negative and one must be above 0")
-        return weights / weights.sum()
+    def settings(self) -> np.ndarray:
+        """float64 `[4]` for `samplers.cut`."""
+        given: tuple[float, ...] = (*self.sentences, 0, 0)
+        if self.kind == "spans":
+            given = (*self.text_words, *self.speech_words)
+        elif self.kind == "poisson":
+            given = (self.poisson_mean, self.spoken_share, 0, 0)
+        elif self.kind in ("text", "speech"):
+            given = (0, 0, 0, 0)
+        return np.array(given, dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class PackedSample:
-    """One row for the model; every array is `[sequence_length]`."""
+    """One row for the model; arrays are `[sequence_length]` but for `cu_seqlens`."""
 
     input_ids: np.ndarray
     """int64."""
@@ -64,89 +92,184 @@ class PackedSample:
     """float32: 0 where the label is `<s>` or padding."""
     modality: np.ndarray
     """uint8: modality of each label."""
+    cu_seqlens: np.ndarray
+    """int32 `[documents + 1]`: where documents begin in the row, from 0, then `sequence_length`."""
 
 
-class InterleavedDataset:
-    """Rows of text, speech and interleaved documents of one split; `dataset[position]` for any position >= 0."""
+@dataclass(frozen=True)
+class Origin:
+    """Where the tokens of a row come from; arrays are `[sequence_length + 1]`: the inputs, then the last label."""
 
-    def __init__(self, store: Path, split: str, sequence_length: int, mixture: Mixture, seed: int) -> None:
-        self._spoken = DocumentStore(store, split)
-        self._written = DocumentStore(store, WRITTEN_SPLIT)
-        self.vocabulary = self._spoken.vocabulary
-        self.sequence_length, self.mixture, self.seed = sequence_length, mixture, seed
-        if not len(self._spoken):
-            raise InputError(f"{store}: split {split} holds no documents")
+    source: int
+    """Index among the sources of the mixture."""
+    ids: np.ndarray
+    """int32."""
+    document: np.ndarray
+    """int32: index in the store; -1 for padding."""
+    word: np.ndarray
+    """int32: see `emit.Row`."""
+    frame: np.ndarray
+    """int32: see `emit.Row`."""
+
+
+class PackedSource:
+    """Rows of one source, `source[row]` for any row >= 0; epochs follow each other without end."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        recipe: SourceRecipe,
+        sequence_length: int,
+        seed: int,
+        plan_folder: Path | None = None,
+    ) -> None:
+        """`plan_folder`: where the plans of epochs are kept; in memory without one."""
+        self.store, self.vocabulary, self.sequence_length = store, store.vocabulary, sequence_length
+        self._ids, self._split = ids_of(store.vocabulary), split_of(store)
+        self.plans = Plans(store, self._ids, KINDS[recipe.kind], recipe.settings(), sequence_length, seed, plan_folder)
+        self._planning, self._reads = -1, 0
+
+    def __getitem__(self, row: int) -> PackedSample:
+        origin, modality, known = self._read(row)
+        ids = origin.ids.astype(np.int64)
+        begins = np.flatnonzero(ids[1:-1] == self.vocabulary.bos) + 1
+        if known < self.sequence_length and (not len(begins) or begins[-1] != known):
+            begins = np.append(begins, known)
+        labels = ids[1:]
+        learned = (labels != self.vocabulary.bos) & (np.arange(1, len(ids)) < known)
+        cu_seqlens = np.concatenate([[0], begins, [self.sequence_length]]).astype(np.int32)
+        return PackedSample(ids[:-1], labels, learned.astype(np.float32), modality[1:], cu_seqlens)
+
+    def origin(self, row: int) -> Origin:
+        return self._read(row)[0]
+
+    def _read(self, row: int) -> tuple[Origin, np.ndarray, int]:
+        """The tokens of a row, their modalities, and how many of them are not padding."""
+        epoch, plan = self.plans.of_row(row)
+        local = row - plan.first_row
+        self._plan_ahead(epoch, plan, local)
+        place, skip = plan.rows[local]
+        tokens = empty_row(self.sequence_length + 1)
+        documents = np.empty(self.sequence_length + 1, np.int32)
+        known = fill(self._split, self._ids, self.plans.drawing(epoch), plan.order, place, skip, tokens, documents)
+        self._reads += 1
+        if self._reads % READS_REMEMBERED == 0:
+            self.store.files.forget()
+        if known < len(documents):
+            for array, padding in zip((*tokens, documents), (self.vocabulary.eos, 0, -1, -1, -1), strict=True):
+                array[known:] = padding
+        return Origin(0, tokens.ids, documents, tokens.word, tokens.frame), tokens.modality, known
+
+    def _plan_ahead(self, epoch: int, plan: EpochPlan, local: int) -> None:
+        """In the second half of an epoch, make the plan of the next one in the background."""
+        if self.plans.folder and 2 * local >= len(plan) and self._planning <= epoch == self.plans.newest:
+            self._planning = epoch + 1
+            threading.Thread(target=self.plans.plan, args=(epoch + 1,), daemon=True).start()
+
+    def all_rows(self) -> list[PackedSample]:
+        """The rows of the first epoch."""
+        return [self[row] for row in range(len(self.plans.of_row(0)[1]))]
+
+
+class MixedDataset:
+    """A mixture of sources; `dataset[position]` for any position >= 0. Copies of it in other processes agree."""
+
+    def __init__(
+        self,
+        stores: Mapping[str, Path],
+        mixture: Sequence[SourceRecipe],
+        sequence_length: int,
+        seed: int,
+        plan_folder: Path | None = None,
+    ) -> None:
+        """`stores`: folders by the names that the mixture uses. Raises `InputError` for an unknown name, an empty
+        mixture, a store that holds nothing of a source's kind, and stores of several vocabularies."""
+        if not mixture:
+            raise InputError("mixture: expected at least one source")
+        self._arguments = (stores, mixture, sequence_length, seed, plan_folder)
+        self.names = [f"{recipe.kind}-{recipe.store}-{recipe.split}" for recipe in mixture]
+        self.sources: list[PackedSource] = []
+        for number, recipe in enumerate(mixture):
+            if recipe.store not in stores:
+                raise InputError(f"mixture: store {recipe.store!r}, expected one of {', '.join(stores)}")
+            vocabulary = self.sources[0].vocabulary if self.sources else None
+            store = DocumentStore(stores[recipe.store], recipe.split, vocabulary)
+            folder = plan_folder / f"{number}-{self.names[number]}" if plan_folder else None
+            self.sources.append(PackedSource(store, recipe, sequence_length, seed + number, folder))
+        self._blend = _blend(np.array([recipe.share for recipe in mixture]))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.sources[0].vocabulary
 
     def __getitem__(self, position: int) -> PackedSample:
-        rng = _generator(self.seed, position)
-        pieces, length = [], 0
-        while length <= self.sequence_length:
-            kind = KINDS[rng.choice(len(KINDS), p=self._document_shares)]
-            pieces.append(self._draw(kind, rng))
-            length += len(pieces[-1])
-        return _pack(pieces, self.sequence_length, self.vocabulary.bos, self.vocabulary.eos)
+        source, row = self._locate(position)
+        return self.sources[source][row]
 
-    def _draw(self, kind: str, rng: np.random.Generator) -> TokenSequence:
-        spoken = len(self._spoken)
-        index = int(rng.integers(spoken + len(self._written) if kind == "text" else spoken))
-        document = self._spoken[index] if index < spoken else self._written[index - spoken]
-        return self._compose(kind, document, rng)
+    def origin(self, position: int) -> Origin:
+        """Where each token of a row comes from."""
+        source, row = self._locate(position)
+        found = self.sources[source].origin(row)
+        return Origin(source, found.ids, found.document, found.word, found.frame)
 
-    def _compose(self, kind: str, document: AlignedDocument, rng: np.random.Generator) -> TokenSequence:
-        if kind == "text":
-            spans = document.text_span()
-        elif kind == "speech":
-            spans = document.speech_span()
-        else:
-            spans = alternate(len(document), self.mixture.text_words, self.mixture.speech_words, rng)
-        return compose(document, spans, self.vocabulary)
+    def _locate(self, position: int) -> tuple[int, int]:
+        block, within = divmod(position, BLEND_BLOCK)
+        source, row = int(self._blend.source[within]), int(self._blend.row[within])
+        return source, block * int(self._blend.rows[source]) + row
 
-    @cached_property
-    def _document_shares(self) -> np.ndarray:
-        """Probability that a drawn document is of each kind, so that the shares hold by tokens."""
-        rng = _generator(self.seed, -1)
-        lengths = [np.mean([len(self._draw(kind, rng)) for _ in range(200)]) for kind in KINDS]
-        shares = self.mixture.shares() / lengths
-        return shares / shares.sum()
+    def shares(self, positions: int) -> dict[str, float]:
+        """Realized share of each source in the first `positions` rows, which is its share of the tokens."""
+        blocks, rest = divmod(positions, BLEND_BLOCK)
+        rows = blocks * self._blend.rows + np.bincount(self._blend.source[:rest], minlength=len(self.names))
+        return dict(zip(self.names, (rows / max(1, positions)).tolist(), strict=True))
+
+    def prepare(self) -> dict[str, dict[str, int]]:
+        """Make or read the plan of every source's first epoch. Returns their rows and tokens."""
+        plans = {name: source.plans.of_row(0)[1] for name, source in zip(self.names, self.sources, strict=True)}
+        return {name: {"rows": len(plan), "tokens": plan.tokens} for name, plan in plans.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MixedDataset, self._arguments
+
+
+@dataclass(frozen=True)
+class _Blend:
+    source: np.ndarray
+    """int16 `[BLEND_BLOCK]`."""
+    row: np.ndarray
+    """int64 `[BLEND_BLOCK]`: row of the source within the block."""
+    rows: np.ndarray
+    """int64 `[sources]`: rows that a block takes of each source."""
+
+
+def _blend(shares: np.ndarray) -> _Blend:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from megatron.core.datasets.helpers_cpp import build_blending_indices
+    source, row = np.zeros(BLEND_BLOCK, np.int16), np.zeros(BLEND_BLOCK, np.int64)
+    build_blending_indices(source, row, shares / shares.sum(), len(shares), BLEND_BLOCK, False)
+    return _Blend(source, row, np.bincount(source, minlength=len(shares)))
 
 
 def dev_samples(store: Path, split: str, sequence_length: int) -> list[PackedSample]:
-    """Every document of `split` once as text and once as speech, in rows of one kind each, padded."""
+    """Every document of `split` once as text and once as speech, in rows of one kind each."""
     documents = DocumentStore(store, split)
     if not len(documents):
         raise InputError(f"{store}: split {split} holds no documents")
+    kinds: tuple[tuple[Kind, str], ...] = (("text", "text_ids"), ("speech", "units"))
     rows: list[PackedSample] = []
-    for kind in ("text", "speech"):
-        row: list[TokenSequence] = []
-        for document in (documents[i] for i in range(len(documents))):
-            spans = document.text_span() if kind == "text" else document.speech_span()
-            sequence = compose(document, spans, documents.vocabulary)
-            if row and sum(map(len, row)) + len(sequence) > sequence_length + 1:
-                rows.append(_pack(row, sequence_length, documents.vocabulary.bos, documents.vocabulary.eos))
-                row = []
-            row.append(sequence)
-        rows.append(_pack(row, sequence_length, documents.vocabulary.bos, documents.vocabulary.eos))
+    for kind, counted in kinds:
+        if documents.counts[counted]:
+            rows += PackedSource(documents, SourceRecipe(kind=kind), sequence_length, seed=0).all_rows()
     return rows
 
 
-def _pack(pieces: list[TokenSequence], sequence_length: int, bos: int, padding: int) -> PackedSample:
-    """Join, cut or pad to `sequence_length + 1` ids, and shift."""
-    ids = np.concatenate([piece.ids for piece in pieces])[: sequence_length + 1]
-    modality = np.concatenate([piece.modality for piece in pieces])[: sequence_length + 1]
-    short = sequence_length + 1 - len(ids)
-    known = np.arange(1, sequence_length + 1) < len(ids)
-    ids = np.pad(ids, (0, short), constant_values=padding)
-    modality = np.pad(modality, (0, short))
-    loss_mask = (known & (ids[1:] != bos)).astype(np.float32)
-    return PackedSample(ids[:-1], ids[1:], loss_mask, modality[1:])
-
-
-def unigram_entropy(dataset: InterleavedDataset, rows: int, dev: list[PackedSample]) -> dict[int, float]:
+def unigram_entropy(dataset: MixedDataset, rows: int, dev: list[PackedSample]) -> dict[int, float]:
     """Cross entropy, nats a token, of `dev` under the unigram distribution of `rows` training rows, by modality.
 
     What a model reaches that knows how often each token occurs and nothing else; add-one smoothed.
     """
-    counts = np.ones((SPEECH + 1, dataset.vocabulary.padded_size))
+    counts = np.ones((len(MODALITIES), dataset.vocabulary.padded_size))
     for position in range(rows):
         sample = dataset[position]
         kept = sample.loss_mask > 0
@@ -154,10 +277,7 @@ def unigram_entropy(dataset: InterleavedDataset, rows: int, dev: list[PackedSamp
     log_p = np.log(counts / counts.sum(axis=1, keepdims=True))
     found = {}
     for modality in range(len(counts)):
-        picked = [s.labels[(s.loss_mask > 0) & (s.modality == modality)] for s in dev]
-        found[modality] = float(-log_p[modality][np.concatenate(picked)].mean())
+        picked = np.concatenate([s.labels[(s.loss_mask > 0) & (s.modality == modality)] for s in dev])
+        if len(picked):
+            found[modality] = float(-log_p[modality][picked].mean())
     return found
-
-
-def _generator(seed: int, position: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, position + 1])))

@@ -113,6 +113,15 @@ def corpus_root(folder: Path) -> Path:
     return Path(read_json(described)["root"]) if described.is_file() else folder
 
 
+def splits_of(folder: Path) -> list[str]:
+    """Names of the splits of a corpus folder: `train`, `dev` and `test` first, others by name."""
+    found = {path.stem.removeprefix("recordings-") for path in folder.glob("recordings-*.jsonl")}
+    if not found:
+        raise InputError(f"{folder}: expected a corpus folder, but it has no recordings-SPLIT.jsonl")
+    first = [split for split in ("train", "dev", "test") if split in found]
+    return first + sorted(found.difference(first))
+
+
 def read_manifest(folder: Path, split: str) -> list[SpokenDocument]:
     """Documents of `split`, in the order of the recordings file, sentences in order of time.
 

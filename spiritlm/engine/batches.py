@@ -26,6 +26,10 @@ class Dataset(Protocol):
 
     def __getitem__(self, position: int) -> PackedSample: ...
 
+    def shares(self, positions: int) -> dict[str, float]:
+        """Share of the tokens of each source of a mixture, over the first `positions` rows."""
+        ...
+
 
 @dataclass(frozen=True)
 class Batch:

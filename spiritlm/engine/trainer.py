@@ -201,6 +201,8 @@ class Trainer:
     def _log(self, metrics: Metrics, row: dict[str, float]) -> None:
         step = self.progress.step
         if step % self.config.log_every == 0 or step == self.config.steps or "skipped" in row:
+            shares = self.batches.dataset.shares(step * self.config.global_batch_size)
+            row |= {f"share_{name}": share for name, share in shares.items()}
             row = {"tokens": step * self._tokens_per_step, **row, **self._meter.read(self._tokens_per_step)}
             metrics.log(step, **row, nonfinite_steps=self.progress.nonfinite_steps, memory_bytes=_memory_bytes())
 

@@ -20,7 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from spiritlm.errors import InputError
 from spiritlm.synthesis.protocol import SpeechDecoder
 from spiritlm.synthesis.regression import RegressionDecoder
-from spiritlm.tokens.documents import Segment, marker, parse
+from spiritlm.tokens.documents import Segment, parse
 from spiritlm.tokens.interleave import SPEECH, TEXT, deduplicate
 from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
 from spiritlm.units.loading import load_speech_tokenizer
@@ -94,16 +94,17 @@ class SpeechTextLM:
         ids, modality = [self.vocabulary.bos], None
         for piece in prompt:
             piece_modality = TEXT if isinstance(piece, str) else SPEECH
-            if piece_modality != modality:
-                ids.append(marker(piece_modality, self.vocabulary))
-            ids += self._piece_ids(piece)
+            ids += self._turn(modality, piece_modality) + self._piece_ids(piece)
             modality = piece_modality
         if modality is None:
             raise InputError("the prompt is empty: give text, speech or both")
-        wanted = {"text": TEXT, "speech": SPEECH, "any": modality}[output]
-        if wanted != modality:
-            ids.append(marker(wanted, self.vocabulary))
-        return ids
+        return ids + self._turn(modality, {"text": TEXT, "speech": SPEECH, "any": modality}[output])
+
+    def _turn(self, before: int | None, after: int) -> list[int]:
+        """Markers between two pieces; none within one modality."""
+        if before == after:
+            return []
+        return (self.vocabulary.closing(before) if before is not None else []) + self.vocabulary.opening(after)
 
     def _piece_ids(self, piece: str | Speech) -> list[int]:
         if isinstance(piece, str):
@@ -152,9 +153,10 @@ class SpeechTextLM:
         if output in ("text", "any"):
             allowed |= self.vocabulary.is_text(known)
         if output in ("speech", "any"):
-            allowed |= self.vocabulary.is_unit(known)
+            allowed |= self.vocabulary.is_speech(known)
         if output == "any":
-            allowed |= (known == self.vocabulary.text_marker) | (known == self.vocabulary.speech_marker)
+            for modality in (TEXT, SPEECH):
+                allowed |= np.isin(known, self.vocabulary.opening(modality) + self.vocabulary.closing(modality))
         return np.flatnonzero(~allowed).tolist()
 
     def speak(self, segments: Sequence[Segment], speaker: str | None = None) -> np.ndarray:

@@ -28,6 +28,9 @@ BEGUN_FILE = "stage.begun.json"
 
 Input = Annotated[Path, "input stage"]
 """Type of a recipe field that names the output folder of an earlier stage."""
+OptionalInput = Annotated[Path | None, "input stage"]
+Inputs = Annotated[dict[str, Path], "input stage"]
+"""Type of a recipe field that names several of them; field `stores` has the inputs `stores.NAME`."""
 
 
 class StageRecipe(Recipe):
@@ -63,9 +66,9 @@ class Stage:
         """Raises `InputError` where an input stage is not finished."""
         self.name = name
         self.folder = recipe.out
-        self.inputs = {key: Path(getattr(recipe, key)) for key in _input_fields(recipe)}
+        self.inputs = _inputs(recipe)
         self.input_fingerprints = {key: read_stage(path)["fingerprint"] for key, path in self.inputs.items()}
-        left_out = {"out", "workers", *self.inputs}
+        left_out = {"out", "workers", *_input_fields(recipe)}
         self.recipe = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in left_out}
         self.fingerprint = sha256_json([name, self.recipe, self.input_fingerprints])
         self._started = time.monotonic()
@@ -152,6 +155,17 @@ class Stage:
 
 def _input_fields(recipe: StageRecipe) -> list[str]:
     return [name for name, field in type(recipe).model_fields.items() if "input stage" in field.metadata]
+
+
+def _inputs(recipe: StageRecipe) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for name in _input_fields(recipe):
+        value = getattr(recipe, name)
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": path for key, path in value.items()}
+        elif value is not None:
+            found[name] = value
+    return found
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

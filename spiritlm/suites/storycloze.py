@@ -18,8 +18,9 @@ from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.scoring.accuracy import pair_accuracy, pair_win
 from spiritlm.scoring.loglikelihood import Request, Score
-from spiritlm.tokens.documents import AlignedDocument, marker, span_ids
-from spiritlm.tokens.interleave import SPEECH, TEXT, Span
+from spiritlm.tokens.documents import span_ids, whole
+from spiritlm.tokens.emit import Document
+from spiritlm.tokens.interleave import SPEECH, TEXT
 from spiritlm.tokens.vocabulary import Vocabulary
 
 VERSION = 1
@@ -32,19 +33,19 @@ Scorer = Callable[[Sequence[Request]], list[Score]]
 class Item:
     name: str
     speaker: str
-    mutual: AlignedDocument
-    correct: AlignedDocument
-    incorrect: AlignedDocument
+    mutual: Document
+    correct: Document
+    incorrect: Document
 
 
 def read_items(store: DocumentStore) -> list[Item]:
     """Items in order of name. Raises `InputError` where one of an item's three documents is absent."""
     items = []
-    for id, speaker in sorted(zip(store.ids, store.speakers, strict=True)):
-        if id.endswith("_mutual"):
-            name = id.removesuffix("_mutual")
+    for record in sorted(store.records, key=lambda record: record.id):
+        if record.id.endswith("_mutual"):
+            name = record.id.removesuffix("_mutual")
             parts = [store.named(f"{name}_{part}") for part in ("mutual", "correct", "incorrect")]
-            items.append(Item(name, speaker, *parts))
+            items.append(Item(name, record.speaker, *parts))
     if not items:
         raise InputError("the split holds no StoryCloze items: expected documents named NAME_mutual")
     return items
@@ -53,15 +54,15 @@ def read_items(store: DocumentStore) -> list[Item]:
 def requests(item: Item, direction: str, vocabulary: Vocabulary) -> tuple[Request, Request]:
     """The right and the wrong ending as requests; where the modality changes, its marker is part of the prompt."""
     heard, told = DIRECTIONS[direction]
-    prompt = [vocabulary.bos, marker(heard, vocabulary), *_ids(item.mutual, heard, vocabulary)]
+    prompt = [vocabulary.bos, *vocabulary.opening(heard), *_ids(item.mutual, heard, vocabulary)]
     if told != heard:
-        prompt.append(marker(told, vocabulary))
+        prompt += vocabulary.closing(heard) + vocabulary.opening(told)
     right, wrong = (_ids(ending, told, vocabulary) for ending in (item.correct, item.incorrect))
     return Request(np.array(prompt), right), Request(np.array(prompt), wrong)
 
 
-def _ids(document: AlignedDocument, modality: int, vocabulary: Vocabulary) -> np.ndarray:
-    return span_ids(document, Span(modality, 0, len(document)), vocabulary)
+def _ids(document: Document, modality: int, vocabulary: Vocabulary) -> np.ndarray:
+    return span_ids(document, whole(document, modality)[0], vocabulary)
 
 
 def evaluate(items: Sequence[Item], direction: str, score: Scorer, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -25,6 +25,12 @@ class UnitStreams:
     """What a recording becomes. Every tokenizer gives the semantic stream."""
 
     semantic: UnitStream
+    pitch: UnitStream | None = None
+    style: UnitStream | None = None
+
+    def items(self) -> list[tuple[str, UnitStream]]:
+        """The streams that are there, by name."""
+        return [(name, stream) for name, stream in vars(self).items() if stream is not None]
 
 
 class SpeechTokenizer(Protocol):

@@ -1,0 +1,124 @@
+"""Documents of a split back to back, in numba: how long each is when it is cut, and rows of their tokens.
+
+Both functions take documents in the order that they are given, cut each by a key made from (seed, epoch, document),
+and use the very same code, so that lengths and rows agree.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from spiritlm.corpus.store import DTYPES, DocumentStore
+from spiritlm.tokens.emit import Document, Ids, Row, emit, empty_row
+from spiritlm.tokens.samplers import cut, document_key, most_spans
+
+_njit = numba.njit(cache=True, nogil=True)
+
+
+class Split(NamedTuple):
+    """All documents of a split: of each stream the values, and for each document where they begin (bytes) and how
+    many there are."""
+
+    text: np.ndarray
+    text_at: np.ndarray
+    text_count: np.ndarray
+    words: np.ndarray
+    words_at: np.ndarray
+    words_count: np.ndarray
+    sentences: np.ndarray
+    sentences_at: np.ndarray
+    sentences_count: np.ndarray
+    semantic: np.ndarray
+    semantic_at: np.ndarray
+    semantic_count: np.ndarray
+    pitch: np.ndarray
+    pitch_at: np.ndarray
+    pitch_count: np.ndarray
+    style: np.ndarray
+    style_at: np.ndarray
+    style_count: np.ndarray
+    keys: np.ndarray
+    """int64 `[documents]`."""
+    rates: np.ndarray
+    """float64 `[3]`, Hz."""
+
+
+class Drawing(NamedTuple):
+    """What the cuts follow from, beside the documents."""
+
+    kind: int
+    settings: np.ndarray
+    """float64 `[4]`; see `samplers.cut`."""
+    seed: int
+    epoch: int
+
+
+def split_of(store: DocumentStore) -> Split:
+    streams = store.files.streams
+    arrays = [part for name in DTYPES for part in (streams[name].values, streams[name].pointers, streams[name].lengths)]
+    return Split(*arrays, store.files.keys, store.rates)  # type: ignore[call-arg]
+
+
+@_njit
+def _slice(values: np.ndarray, at: np.ndarray, count: np.ndarray, document: int, itemsize: int) -> np.ndarray:
+    first = at[document] // itemsize
+    return values[first : first + count[document]]
+
+
+@_njit
+def _document(split: Split, number: int) -> Document:
+    return Document(
+        _slice(split.text, split.text_at, split.text_count, number, 4),
+        _slice(split.words, split.words_at, split.words_count, number, 4),
+        _slice(split.sentences, split.sentences_at, split.sentences_count, number, 4),
+        _slice(split.semantic, split.semantic_at, split.semantic_count, number, 2),
+        _slice(split.pitch, split.pitch_at, split.pitch_count, number, 2),
+        _slice(split.style, split.style_at, split.style_count, number, 2),
+    )
+
+
+@_njit
+def _emit_document(split: Split, number: int, ids: Ids, drawing: Drawing, row: Row, at: int) -> int:
+    document = _document(split, number)
+    words = len(document.words) // 3
+    spans = np.empty((most_spans(drawing.kind, words, len(document.sentences)), 4), np.int32)
+    key = document_key(drawing.seed, drawing.epoch, split.keys[number])
+    count = cut(drawing.kind, drawing.settings, key, words, document.sentences, spans)
+    return emit(document, split.rates, ids, drawing.kind, spans, count, row, at)
+
+
+@_njit
+def measure(split: Split, ids: Ids, drawing: Drawing, nothing: Row, first: int, lengths: np.ndarray) -> None:
+    """Fill `lengths` (int64) with the tokens of documents `first`, `first + 1`, ...; `nothing` is an empty row."""
+    for number in range(len(lengths)):
+        lengths[number] = _emit_document(split, first + number, ids, drawing, nothing, 0)
+
+
+@_njit
+def fill(
+    split: Split,
+    ids: Ids,
+    drawing: Drawing,
+    order: np.ndarray,
+    place: int,
+    skip: int,
+    row: Row,
+    documents: np.ndarray,
+) -> int:
+    """Fill `row` with documents `order[place:]`, leaving out the first `skip` tokens of the first one.
+
+    `documents`: int32, takes the document of each token. Returns the tokens written, fewer than the row holds
+    where the documents end before it.
+    """
+    at = -skip
+    while at < len(row.ids) and place < len(order):
+        before, at = at, _emit_document(split, order[place], ids, drawing, row, at)
+        documents[max(before, 0) : min(max(at, 0), len(row.ids))] = order[place]
+        place += 1
+    return min(at, len(row.ids))
+
+
+NOTHING = empty_row(0)
