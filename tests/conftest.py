@@ -3,6 +3,8 @@ import io
 import pytest
 import sentencepiece
 
+from spiritlm.tokens.layout import spirit
+from spiritlm.tokens.text import SentencePieceText
 from spiritlm.tokens.vocabulary import Vocabulary
 
 SENTENCES = (
@@ -24,4 +26,13 @@ def text_model() -> bytes:
 
 @pytest.fixture(scope="session")
 def vocabulary(text_model: bytes) -> Vocabulary:
-    return Vocabulary(text_model, semantic_units=50)
+    """Text, markers and 50 semantic units."""
+    text = SentencePieceText(text_model)
+    return Vocabulary(text, spirit(text.size, {"semantic": 50}, text.bos, text.eos))
+
+
+@pytest.fixture(scope="session")
+def expressive_vocabulary(text_model: bytes) -> Vocabulary:
+    """Text, markers, 50 semantic, 8 pitch and 10 style units."""
+    text = SentencePieceText(text_model)
+    return Vocabulary(text, spirit(text.size, {"semantic": 50, "pitch": 8, "style": 10}, text.bos, text.eos))
