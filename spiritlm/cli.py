@@ -1,4 +1,4 @@
-"""The command `spiritlm`: what one does with a trained, exported model."""
+"""The command `spiritlm`: what one does with a trained, exported model, and a look into a store."""
 
 from __future__ import annotations
 
@@ -42,6 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--debug", action="store_true", help="show the trace of an error")
     generate.set_defaults(run=_generate, prompt=())
+    inspect = commands.add_parser(
+        "inspect",
+        help="what a store of tokens holds, and whether it is whole",
+        description="Print the counts of a store, show a document as tokens, and verify every file.",
+    )
+    inspect.add_argument("path", type=Path, metavar="STORE", help="a store, or one split of it")
+    inspect.add_argument("--document", type=int, default=0, metavar="N", help="which document to show")
+    inspect.add_argument("--tokens", type=int, default=60, help="show at most so many of its tokens")
+    inspect.add_argument("--debug", action="store_true", help="show the trace of an error")
+    inspect.set_defaults(run=_inspect)
     return parser
 
 
@@ -89,6 +99,21 @@ def _generate(options: argparse.Namespace) -> None:
     if len(wave):
         write_wav(wav, wave, model.voice.sample_rate)
         print(f"spoken: {wav} ({len(wave) / model.voice.sample_rate:.1f} s)")
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from spiritlm.corpus.inspect import describe_split, describe_vocabulary, readable, splits_in
+    from spiritlm.corpus.store import DocumentStore
+
+    folder, splits = splits_in(options.path)
+    stores = {split: DocumentStore(folder, split) for split in splits}
+    print(describe_vocabulary(next(iter(stores.values())).vocabulary))
+    for split, store in stores.items():
+        print(f"\n{split}: {describe_split(store)}")
+        if len(store):
+            print("\n".join(readable(store, options.document, options.tokens)))
+        store.check()
+        print("whole: every sha256 as in the manifest, every word and unit within its document")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class EncodeRecipe(StageRecipe):
     units: Input
     text: Input
     vocabulary: LayoutRecipe = LayoutRecipe()
+    max_pause: PositiveFloat = 5.0
+    """Seconds between sentences at which a recording is cut into documents."""
     untranscribed: bool = False
     """Take recordings without a transcript, each stretch of speech as a document; else they are rejected."""
     shard_hours: PositiveFloat = 0.5
@@ -51,7 +53,7 @@ def encode(recipe: EncodeRecipe, stage: Stage) -> dict[str, Any]:
     work = stage.folder / "shards"
     steps = [
         ReadDocuments(recipe.speech, shards),
-        EncodeSpeech(recipe.speech, recipe.units / "model", stage.folder, recipe.untranscribed),
+        EncodeSpeech(recipe.speech, recipe.units / "model", stage.folder, recipe.max_pause, recipe.untranscribed),
         WriteShard(work, stage.folder, {"semantic": tokenizer.rate}),
     ]
     executor = recipe.executor.model_copy(update={"workers": recipe.workers or recipe.executor.workers})

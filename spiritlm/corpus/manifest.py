@@ -100,7 +100,7 @@ def _supervision(document: SpokenDocument, number: int) -> SupervisionSegment:
         start=sentence.start,
         duration=round(sentence.end - sentence.start, 4),
         text=sentence.text or None,
-        language="English",
+        language=document.custom.get("language", "English"),
         speaker=document.speaker,
         custom=dict(document.custom),
         alignment={"word": words} if words else None,

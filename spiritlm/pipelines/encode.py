@@ -16,7 +16,8 @@ import torch
 from datatrove.pipeline.base import PipelineStep
 
 from spiritlm.audio.files import read_audio
-from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, corpus_root, read_manifest
+from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest
+from spiritlm.corpus.parts import Part, parts_of
 from spiritlm.corpus.store import Record
 from spiritlm.errors import InputError
 from spiritlm.pipelines.shards import Rejected
@@ -70,14 +71,15 @@ def _manifest(corpus: Path, split: str) -> list[SpokenDocument]:
 
 
 class EncodeSpeech(PipelineStep):
-    """Units of each document; a document without a transcript becomes one for each stretch of speech in it."""
+    """Units and words of each part of each recording."""
 
     name, type = "encode speech", "units"
 
-    def __init__(self, corpus: Path, model: Path, vocabulary: Path, untranscribed: bool) -> None:
-        """`untranscribed`: take documents without any text, which are rejected otherwise."""
+    def __init__(self, corpus: Path, model: Path, vocabulary: Path, max_pause: float, untranscribed: bool) -> None:
+        """`max_pause`, `untranscribed`: see `parts_of`."""
         super().__init__()
-        self.corpus, self.model, self.vocabulary, self.untranscribed = corpus, model, vocabulary, untranscribed
+        self.corpus, self.model, self.vocabulary = corpus, model, vocabulary
+        self.max_pause, self.untranscribed = max_pause, untranscribed
 
     def run(
         self, data: Iterable[SpokenDocument], rank: int = 0, world_size: int = 1
@@ -95,18 +97,21 @@ class EncodeSpeech(PipelineStep):
     def _encode(
         self, document: SpokenDocument, root: Path, tokenizer: SpeechTokenizer, vocabulary: Vocabulary
     ) -> list[tuple[Record, Document]]:
-        transcribed = any(sentence.text for sentence in document.sentences)
-        if not transcribed and not self.untranscribed:
-            raise InputError("empty transcript")
-        if transcribed:
-            check_times(document, 1 / tokenizer.rate)
-        wave = read_audio(root / document.audio, tokenizer.sample_rate)
+        parts = parts_of(document, self.max_pause, self.untranscribed, tolerance=1 / tokenizer.rate)
         rate = tokenizer.sample_rate
-        found = [(_record(document), wave)] if transcribed else list(_stretches(document, wave, rate))
-        streams = tokenizer.encode_batch([part for _, part in found], rate)
-        self.stat_update("seconds", value=int(document.duration), unit="s")
-        sentences = document.sentences if transcribed else ()
-        return [(r, align(sentences, u, vocabulary)) for (r, _), u in zip(found, streams, strict=True)]
+        wave = read_audio(root / document.audio, rate)
+        waves = [wave[round(part.start * rate) : round(part.end * rate)] for part in parts]
+        if not all(map(len, waves)):
+            raise InputError(f"its sound ends after {len(wave) / rate:.2f} s, before a part of it begins")
+        self.stat_update("seconds", value=round(len(wave) / rate), unit="s")
+        streams = tokenizer.encode_batch(waves, rate)
+        return [
+            (
+                Record(part.id, document.speaker, str(document.audio), part.start, part.end - part.start),
+                align(part, units, vocabulary),
+            )
+            for part, units in zip(parts, streams, strict=True)
+        ]
 
 
 @cache
@@ -115,52 +120,12 @@ def _tokenizer(model: Path) -> SpeechTokenizer:
     return load_speech_tokenizer(model)
 
 
-def _record(document: SpokenDocument) -> Record:
-    return Record(document.id, document.speaker, str(document.audio), 0.0, document.duration)
-
-
-def _stretches(document: SpokenDocument, wave: np.ndarray, rate: int) -> Iterator[tuple[Record, np.ndarray]]:
-    for number, sentence in enumerate(document.sentences):
-        part = wave[round(sentence.start * rate) : round(sentence.end * rate)]
-        if len(part):
-            seconds = round(len(part) / rate, 4)
-            id = f"{document.id}-{number:04d}"
-            yield Record(id, document.speaker, str(document.audio), sentence.start, seconds), part
-
-
-def check_times(document: SpokenDocument, tolerance: float) -> None:
-    """Raises `InputError` where words are out of order or outside the recording by more than `tolerance` seconds."""
-    words = _words(document.sentences)
-    starts = np.array([word.start for word in words])
-    ends = np.array([word.end for word in words])
-    if np.any(np.diff(starts) < 0) or np.any(ends < starts):
-        raise InputError("word times are not in order")
-    if starts[0] < 0 or ends.max() > document.duration + tolerance:
-        raise InputError(f"word times do not lie within its {document.duration:.2f} s")
-
-
-def _words(sentences: Sequence[Sentence]) -> list[Word]:
-    """The words of all sentences that have text; a sentence without word times counts as one long word."""
-    return [
-        word
-        for sentence in sentences
-        if sentence.text
-        for word in sentence.words or (Word(sentence.text, sentence.start, sentence.end),)
-    ]
-
-
-def align(sentences: Sequence[Sentence], streams: UnitStreams, vocabulary: Vocabulary) -> Document:
-    """Text ids, words and units of one recording as a document of a store."""
-    words = _words(sentences)
+def align(part: Part, streams: UnitStreams, vocabulary: Vocabulary) -> Document:
+    """Text ids, words and units of a part as a document of a store."""
+    words, semantic = part.words, streams.semantic
     ids, text_starts = words_to_ids([word.text for word in words], vocabulary.text)
-    semantic = streams.semantic
-    bounds = partition_units(
-        np.array([word.start for word in words]),
-        np.array([word.end for word in words]),
-        len(semantic.values),
-        semantic.rate,
-    )
+    starts, ends = (np.array([getattr(word, name) for word in words]) for name in ("start", "end"))
+    bounds = partition_units(starts, ends, len(semantic.values), semantic.rate)
     table = np.concatenate([np.array(text_starts[:-1], np.int32).reshape(-1, 1), bounds], axis=1)
-    lengths = [len(sentence.words) or 1 for sentence in sentences if sentence.text]
-    firsts = np.cumsum([0, *lengths[:-1]]) if lengths else ()
+    firsts = np.cumsum([0, *map(len, part.sentences)])[:-1]
     return document_of(ids, table, firsts, **{name: stream.values for name, stream in streams.items()})

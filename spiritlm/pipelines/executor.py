@@ -7,8 +7,9 @@ shard to the next, and a worker that dies ends the run instead of being waited f
 
 from __future__ import annotations
 
-import sys
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,6 @@ from datatrove.executor.base import PipelineExecutor
 from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
-from loguru import logger
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.config import Recipe
@@ -71,14 +71,14 @@ def run_pipeline(
 
 
 def _run_shard(steps: list[PipelineStep], shards: int, folder: Path, rank: int) -> None:
-    _quiet()
-    LocalPipelineExecutor(
-        steps, tasks=shards, workers=1, local_tasks=1, local_rank_offset=rank, logging_dir=str(folder)
-    ).run()
+    """datatrove tells every step of every shard on stderr; the same lines are in its log files."""
+    with redirect_stderr(io.StringIO()):
+        LocalPipelineExecutor(
+            steps, tasks=shards, workers=1, local_tasks=1, local_rank_offset=rank, logging_dir=str(folder)
+        ).run()
 
 
 def _executor(steps: list[PipelineStep], shards: int, folder: Path, recipe: ExecutorRecipe) -> PipelineExecutor:
-    _quiet()
     common: dict[str, Any] = {"tasks": shards, "logging_dir": str(folder.resolve())}
     if recipe.kind == "local":
         return LocalPipelineExecutor(steps, **common)
@@ -95,9 +95,3 @@ def _executor(steps: list[PipelineStep], shards: int, folder: Path, recipe: Exec
     return SlurmPipelineExecutor(
         steps, time=recipe.time, partition=recipe.partition, sbatch_args=dict(recipe.sbatch), **common
     )
-
-
-def _quiet() -> None:
-    """datatrove logs every step of every shard to stderr; the same lines are in its log files."""
-    logger.remove()
-    logger.add(sys.stderr, level="ERROR", format="{message}", backtrace=False, diagnose=False)
