@@ -9,13 +9,16 @@ from spiritlm.engine.parallel import process_groups
 
 
 def row(position: int, length: int = 3) -> PackedSample:
-    ids = np.full(length, position)
-    return PackedSample(ids, ids + 1, np.ones(length, dtype=np.float32), np.zeros(length, dtype=np.uint8))
+    ids, begins = np.full(length, position), np.array([0, length], dtype=np.int32)
+    return PackedSample(ids, ids + 1, np.ones(length, dtype=np.float32), np.zeros(length, dtype=np.uint8), begins)
 
 
 class Rows:
     def __getitem__(self, position: int) -> PackedSample:
         return row(position)
+
+    def shares(self, positions: int) -> dict[str, float]:
+        return {"rows": 1.0}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:megatron")
@@ -36,7 +39,7 @@ def test_a_masked_label_may_have_any_loss() -> None:
     batch = collate([row(0, 2)])
     batch.loss_mask[0, 0] = 0
     loss, tokens, sums = masked_loss(torch.tensor([[float("nan"), 2.0]]), batch)
-    assert (loss.item(), tokens.item(), sums[0].tolist()) == (2.0, 1, [2.0, 0.0])
+    assert (loss.item(), tokens.item(), sums[0].tolist()) == (2.0, 1, [2.0, 0.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize(("ranks", "micro_batch_size"), [(1, 8), (1, 2), (2, 4), (2, 2), (4, 1)])

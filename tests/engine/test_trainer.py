@@ -41,7 +41,11 @@ class Rows:
         mask = (np.arange(LENGTH) > position % 5).astype(np.float32)
         if self.faults.get("nan_position") == position:
             mask[7] = np.nan
-        return PackedSample(ids[:-1], ids[1:], mask, np.full(LENGTH, speech, dtype=np.uint8))
+        begins = np.array([0, LENGTH], dtype=np.int32)
+        return PackedSample(ids[:-1], ids[1:], mask, np.full(LENGTH, speech, dtype=np.uint8), begins)
+
+    def shares(self, positions: int) -> dict[str, float]:
+        return {"text": (positions + 1) // 2 / positions, "speech": positions // 2 / positions}
 
 
 def train(out: Path, dataset: Rows, vocabulary_hash: str = "v", **training: object) -> dict[str, object]:
@@ -131,6 +135,7 @@ def test_it_learns_and_logs_everything(straight: Path) -> None:
     row = read_metrics(straight)[0]
     assert {"tokens", "tokens_per_second", "data_wait_share", "memory_bytes", "lr", "grad_norm"} <= set(row)
     assert [step for step, _ in figures(straight, "dev_loss")] == [3, 6]
+    assert figures(straight, "share_text", "share_speech") == [(step, 0.5, 0.5) for step in range(1, STEPS + 1)]
 
 
 def test_stopped_and_resumed_is_the_same_run(straight: Path, tmp_path: Path) -> None:

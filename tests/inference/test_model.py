@@ -35,13 +35,13 @@ def model(vocabulary: Vocabulary) -> SpeechTextLM:
 def test_a_marker_stands_at_each_change_and_before_the_asked_output(model: SpeechTextLM) -> None:
     v = model.vocabulary
     units = v.encode_units(deduplicate(model.ears.encode(SOUND.wave, RATE).semantic.values)[0]).tolist()
-    text = [v.text_marker, *v.encode_text("Tom went to"), *v.encode_text("the lake.")]
-    mixed = [v.bos, *text, v.speech_marker, *units]
+    text = [*v.opening(TEXT), *v.encode_text("Tom went to"), *v.encode_text("the lake.")]
+    mixed = [v.bos, *text, *v.opening(SPEECH), *units]
     prompt = ["Tom went to", "the lake.", SOUND]
     assert model.prompt_ids(prompt, "any") == mixed
     assert model.prompt_ids(prompt, "speech") == mixed
-    assert model.prompt_ids(prompt, "text") == [*mixed, v.text_marker]
-    assert model.prompt_ids(["Tom went to", "the lake."], "speech") == [v.bos, *text, v.speech_marker]
+    assert model.prompt_ids(prompt, "text") == [*mixed, *v.opening(TEXT)]
+    assert model.prompt_ids(["Tom went to", "the lake."], "speech") == [v.bos, *text, *v.opening(SPEECH)]
 
 
 @pytest.mark.parametrize(("output", "allowed"), [("text", {TEXT}), ("speech", {SPEECH}), ("any", {TEXT, SPEECH})])

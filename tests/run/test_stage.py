@@ -6,7 +6,7 @@ import pytest
 
 from spiritlm.errors import InputError
 from spiritlm.run.program import run_program
-from spiritlm.run.stage import Input, Stage, StageRecipe, read_stage
+from spiritlm.run.stage import Input, Inputs, OptionalInput, Stage, StageRecipe, read_stage
 
 
 class First(StageRecipe):
@@ -16,6 +16,11 @@ class First(StageRecipe):
 class Second(StageRecipe):
     first: Input
     size: int = 1
+
+
+class Third(StageRecipe):
+    stores: Inputs
+    corpus: OptionalInput = None
 
 
 def program(argv: list[str], recipe_class: type[StageRecipe] = First) -> tuple[int, list[str]]:
@@ -97,6 +102,26 @@ def test_the_fingerprint_follows_the_inputs_and_not_the_paths(tmp_path: Path) ->
         first.finish({})
         fingerprints.append(Stage("second", Second(out=tmp_path / run / "b", first=tmp_path / run / "a")).fingerprint)
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_several_and_optional_inputs(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        first = Stage("first", First(out=tmp_path / name, seed=seed))
+        first.begin()
+        first.finish({})
+    a, b = tmp_path / "a", tmp_path / "b"
+
+    def third(corpus: Path | None = None, **stores: Path) -> Stage:
+        return Stage("third", Third(out=tmp_path / "c", stores=stores, corpus=corpus))
+
+    assert third(main=a, texts=b).inputs == {"stores.main": a, "stores.texts": b}
+    assert third(main=a, corpus=b).inputs == {"stores.main": a, "corpus": b}
+    assert third(main=a, texts=b).recipe == third(main=a, corpus=b).recipe == {}
+    given = (third(main=a), third(main=b), third(texts=a), third(main=a, texts=b), third(main=a, corpus=b))
+    assert len({stage.fingerprint for stage in given}) == 5
+    assert third(texts=b, main=a).fingerprint == third(main=a, texts=b).fingerprint
+    with pytest.raises(InputError, match="does not exist"):
+        third(main=a, texts=tmp_path / "absent")
 
 
 def test_an_unsearchable_folder_is_one_line(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,13 +12,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from spiritlm.corpus.store import NamedDocument, write_split
+from spiritlm.corpus.store import Record, write_split
 from spiritlm.engine.checkpoint import load_main_weights
 from spiritlm.engine.hf import to_huggingface
 from spiritlm.engine.model import ModelConfig, build_model
 from spiritlm.engine.parallel import process_groups
 from spiritlm.run.files import read_json
-from spiritlm.tokens.documents import AlignedDocument
+from spiritlm.run.metrics import read_metrics
+from spiritlm.tokens.emit import Document, document_of
+from spiritlm.tokens.text import words_to_ids
 from spiritlm.tokens.vocabulary import Vocabulary
 
 REPO = Path(__file__).resolve().parents[2]
@@ -37,13 +39,17 @@ def finished(folder: Path, **inputs: str) -> Path:
     return folder
 
 
-def document(vocabulary: Vocabulary, seed: int) -> NamedDocument:
+def document(vocabulary: Vocabulary, seed: int) -> tuple[Record, Document]:
+    """Twenty words of five units each."""
     rng = np.random.default_rng(seed)
-    pieces = [vocabulary.encode_text(str(word)) for word in rng.choice(WORDS, size=20)]
-    text = np.array([id for piece in pieces for id in piece], dtype=np.int32)
-    units = rng.integers(0, 50, size=100).astype(np.uint16)
-    aligned = AlignedDocument(text, units, np.cumsum([0, *map(len, pieces)]), np.arange(0, 101, 5))
-    return NamedDocument(f"doc-{seed}", "voice", aligned)
+    ids, starts = words_to_ids(rng.choice(WORDS, size=20).tolist(), vocabulary.text)
+    words = [(first, 5 * number, 5 * number + 5) for number, first in enumerate(starts[:-1])]
+    return Record(f"doc-{seed}", "voice"), document_of(ids, words, semantic=rng.integers(0, 50, size=100))
+
+
+def written(vocabulary: Vocabulary, seed: int) -> tuple[Record, Document]:
+    record, spoken = document(vocabulary, seed)
+    return record, document_of(spoken.text)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +57,12 @@ def run(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A folder of finished stages up to the export, the model trained for six steps in bf16."""
     run: Path = tmp_path_factory.mktemp("run")
     vocabulary.save(run / "store")
-    for split in ("train", "dev", "written"):
-        write_split(run / "store", split, [document(vocabulary, seed) for seed in range(8)], 25.0, vocabulary)
+    for split in ("train", "dev"):
+        documents = [document(vocabulary, seed) for seed in range(8)]
+        write_split(run / "store", split, documents, {"semantic": 25.0}, vocabulary)
+    vocabulary.save(run / "texts")
+    write_split(run / "texts", "train", [written(vocabulary, seed) for seed in range(8, 16)], {}, vocabulary)
+    finished(run / "texts")
     for folder in (
         finished(run / "store"),
         finished(run / "units"),
@@ -62,7 +72,8 @@ def run(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Pat
     (run / "units" / "model" / "config.json").write_text('{"ears": 1}')
     (run / "voice" / "model" / "config.json").write_text('{"voice": 1}')
     size = ("training.steps=6", "training.sequence_length=64", "training.evaluate_every=0")
-    done = stage("pretrain.py", "pretrain-tiny.toml", f"out={run}/lm", f"store={run}/store", *size)
+    stores = (f"stores.main={run}/store", f"stores.texts={run}/texts")
+    done = stage("pretrain.py", "pretrain-tiny.toml", f"out={run}/lm", *stores, *size)
     assert done.returncode == 0, done.stderr
     inputs = (f"run={run}/lm", f"speech_tokenizer={run}/units", f"voice={run}/voice")
     done = stage("export_hf.py", "export-tiny.toml", f"out={run}/model", *inputs)
@@ -77,6 +88,29 @@ def test_pretrain_writes_what_the_stages_after_it_read(run: Path, vocabulary: Vo
     assert set(counts["dev"]) == {"loss", "loss_text", "loss_semantic"}
     assert Vocabulary.load(run / "lm").hash == vocabulary.hash
     assert read_json(run / "lm" / "model.json")["vocabulary_size"] == vocabulary.padded_size
+
+
+def test_pretrain_says_what_the_mixture_became(run: Path) -> None:
+    mixture = read_json(run / "lm" / "stage.json")["counts"]["mixture"]
+    assert list(mixture) == ["text-main-train", "text-texts-train", "speech-main-train", "spans-main-train"]
+    for name, expected in zip(mixture, (0.4 / 3, 0.6 / 3, 1 / 3, 1 / 3), strict=True):
+        assert mixture[name]["share"] == pytest.approx(expected, abs=1 / 24)
+        assert mixture[name]["epochs"] == pytest.approx(24 * mixture[name]["share"] / mixture[name]["rows"], abs=1e-3)
+        assert read_json(run / f"lm/plan/{list(mixture).index(name)}-{name}/epoch-00000/plan.json")["rows"] > 0
+    logged = read_metrics(run / "lm")[-2]
+    assert {f"share_{name}": logged[f"share_{name}"] for name in mixture} == pytest.approx(
+        {f"share_{name}": mixture[name]["share"] for name in mixture}, abs=1e-6
+    )
+
+
+def test_a_run_needs_the_store_it_is_evaluated_on(run: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "no-main.toml"
+    text = (REPO / "training/recipes/pretrain-tiny.toml").read_text()
+    recipe.write_text(text.replace('main = "runs/tiny/store"', f'other = "{run}/store"'))
+    done = stage("pretrain.py", str(recipe), f"out={tmp_path}/lm", f"stores.texts={run}/texts")
+    assert done.returncode == 2
+    assert "expected a store named 'main', found other, texts" in done.stderr
+    assert not (tmp_path / "lm").exists()
 
 
 def test_the_export_holds_the_main_weights_in_float32(run: Path) -> None:

@@ -8,11 +8,13 @@ import pytest
 
 from spiritlm.audio.files import write_wav
 from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, write_manifest
-from spiritlm.corpus.store import NamedDocument, write_split
+from spiritlm.corpus.store import Record, write_split
 from spiritlm.run.files import read_json, write_json
 from spiritlm.run.metrics import read_metrics
 from spiritlm.synthesis.regression import RegressionDecoder
-from spiritlm.tokens.documents import AlignedDocument
+from spiritlm.tokens.emit import document_of
+from spiritlm.tokens.layout import spirit
+from spiritlm.tokens.text import SentencePieceText
 from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.mfcc import fit_mfcc_kmeans
 
@@ -20,13 +22,6 @@ REPO = Path(__file__).resolve().parents[2]
 PROGRAM = REPO / "training" / "train_voice.py"
 RECIPE = REPO / "training" / "recipes" / "voice-tiny.toml"
 SPEAKERS = ("kal", "slt")
-
-
-def aligned(units: np.ndarray) -> AlignedDocument:
-    """One word that lasts the whole recording."""
-    return AlignedDocument(
-        np.array([5], np.int32), units.astype(np.uint16), np.array([0, 1]), np.array([0, len(units)])
-    )
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +42,15 @@ def run_folder(tmp_path_factory, text_model):
 
     tokenizer = fit_mfcc_kmeans([waves[d.id] for d in documents["train"]], clusters=16, seed=0)
     tokenizer.save_pretrained(root / "units" / "model")
-    vocabulary = Vocabulary(text_model, semantic_units=16)
+    text = SentencePieceText(text_model)
+    vocabulary = Vocabulary(text, spirit(text.size, {"semantic": 16}, text.bos, text.eos))
     vocabulary.save(root / "store")
     for split, spoken in documents.items():
         write_manifest(root / "speech", split, spoken)
+        records = [Record(d.id, d.speaker, str(d.audio), 0.0, d.duration) for d in spoken]
         encoded = [tokenizer.encode(waves[d.id], 16000).semantic.values for d in spoken]
-        named = [NamedDocument(d.id, d.speaker, aligned(u)) for d, u in zip(spoken, encoded, strict=True)]
-        write_split(root / "store", split, named, tokenizer.rate, vocabulary)
+        aligned = [document_of([5], [(0, 0, len(units))], semantic=units) for units in encoded]
+        write_split(root / "store", split, zip(records, aligned, strict=True), {"semantic": tokenizer.rate}, vocabulary)
     for stage, inputs in (("speech", []), ("units", []), ("store", ["speech", "units"])):
         write_json(root / stage / "stage.json", {"fingerprint": stage, "inputs": {name: name for name in inputs}})
     return root
