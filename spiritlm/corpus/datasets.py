@@ -24,6 +24,7 @@ from spiritlm.corpus.packing import fill, split_of
 from spiritlm.corpus.plan import EpochPlan, Plans
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
+from spiritlm.run.files import sha256_json
 from spiritlm.tokens.emit import empty_row, ids_of
 from spiritlm.tokens.interleave import MODALITIES
 from spiritlm.tokens.samplers import ASR, POISSON, SENTENCES, SPANS, SPEECH_ONLY, TEXT_ONLY, TTS
@@ -195,7 +196,8 @@ class MixedDataset:
             vocabulary = self.sources[0].vocabulary if self.sources else None
             store = DocumentStore(stores[recipe.store], recipe.split, vocabulary)
             folder = plan_folder / f"{number}-{self.names[number]}" if plan_folder else None
-            self.sources.append(PackedSource(store, recipe, sequence_length, seed + number, folder))
+            own_seed = int(sha256_json([seed, number])[:15], 16)  # sources cut the same documents in other ways
+            self.sources.append(PackedSource(store, recipe, sequence_length, own_seed, folder))
         self._blend = _blend(np.array([recipe.share for recipe in mixture]))
 
     @property

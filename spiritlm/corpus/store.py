@@ -155,13 +155,17 @@ class SplitFiles:
             raise InputError(f"{folder}: its streams do not hold the same documents")
         self.keys = keys.values
         """int64 `[documents]`."""
+        self._verified = False
 
     def verify(self) -> None:
-        """Read every file and raise `InputError` for one whose sha256 is not the manifest's."""
+        """Read every file, once, and raise `InputError` for one whose sha256 is not the manifest's."""
+        if self._verified:
+            return
         for name, expected in self.manifest["sha256"].items():
             found = sha256_file(self.folder / name)
             if found != expected:
                 raise InputError(f"{self.folder / name}: corrupt: sha256 {found[:16]}, expected {expected[:16]}")
+        self._verified = True
 
     def forget(self) -> None:
         """Give back the memory of everything that was read."""

@@ -208,7 +208,7 @@ def _end(ids: Ids, modality: int, written: bool, row: Row, at: int) -> int:
 @_njit
 def _text(document: Document, start: int, end: int, word: int, row: Row, at: int) -> int:
     words = len(document.words) // 3
-    if at >= len(row.ids):
+    if at >= len(row.ids) or at + end - start <= 0:
         return at + end - start
     for index in range(start, end):
         while word + 1 < words and index >= document.words[3 * (word + 1)]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
@@ -139,7 +139,7 @@ class LayoutRecipe(Recipe):
     """Free layouts only: the markers before and after a span of text; "" for none."""
     speech: tuple[str, str] = (SPEECH_MARKER, "")
     """Free layouts only."""
-    pad_to_multiple: NonNegativeInt = 128
+    pad_to_multiple: PositiveInt = 128
 
     def layout(self, text_size: int, bos: int, eos: int, units: Mapping[str, int]) -> Layout:
         """`units`: how many units each stream of the tokenizers has. Raises `InputError` where a block is too small."""

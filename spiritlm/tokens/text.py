@@ -59,6 +59,8 @@ class SentencePieceText:
             raise InputError(f"{FILES[self.kind]}: not a sentencepiece model: {error}") from None
         self.data, self.sha256 = data, hashlib.sha256(data).hexdigest()
         self.size, self.bos, self.eos = self.model.vocab_size(), self.model.bos_id(), self.model.eos_id()
+        if self.bos < 0 or self.eos < 0:
+            raise InputError(f"{FILES[self.kind]}: has no pieces that begin and end documents (bos, eos)")
 
     def encode(self, text: str) -> list[int]:
         return self.model.encode(" ".join(text.split()))
