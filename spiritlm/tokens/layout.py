@@ -145,8 +145,8 @@ class LayoutRecipe(Recipe):
         """`units`: how many units each stream of the tokenizers has. Raises `InputError` where a block is too small."""
         if self.name == "free":
             blocks = [(block.name, block.token, block.size) for block in self.blocks]
-            made = _stacked(text_size, self.markers, blocks, self.tasks, bos, eos, self.pad_to_multiple)
-            made = Layout(**{**vars(made), "text": Wrap(*self.text), "speech": Wrap(*self.speech)})
+            spans = Wrap(*self.text), Wrap(*self.speech)
+            made = _stacked(text_size, self.markers, blocks, self.tasks, spans, bos, eos, self.pad_to_multiple)
         elif self.name == "glm-4-voice":
             made = glm_4_voice()
         else:
@@ -168,7 +168,8 @@ def spirit(
 ) -> Layout:
     """Spirit LM's order (released tokenizer): text, markers, semantic, pitch and style units; then `tasks`."""
     blocks = [(stream, SPIRIT_TOKENS[stream], units[stream]) for stream in STREAMS if stream in units]
-    return _stacked(text_size, (TEXT_MARKER, SPEECH_MARKER), blocks, tasks, bos, eos, pad_to_multiple)
+    spans = Wrap(TEXT_MARKER), Wrap(SPEECH_MARKER)
+    return _stacked(text_size, (TEXT_MARKER, SPEECH_MARKER), blocks, tasks, spans, bos, eos, pad_to_multiple)
 
 
 def glm_4_voice() -> Layout:
@@ -190,18 +191,23 @@ def _stacked(
     markers: Sequence[str],
     blocks: Sequence[tuple[str, str, int]],
     tasks: Sequence[str],
+    spans: tuple[Wrap, Wrap],
     bos: int,
     eos: int,
     pad_to_multiple: int,
 ) -> Layout:
-    """Ids handed out in order: text, markers, blocks, tasks."""
+    """Ids handed out in order: text, markers, blocks, tasks. Raises `InputError` where a name comes twice."""
+    names = [*markers, *(name for name, _, _ in blocks), *tasks]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise InputError(f"layout: {name!r} is named twice")
     ids = {marker: text_size + number for number, marker in enumerate(markers)}
     end, made = text_size + len(markers), []
     for name, token, size in blocks:
         made.append(Block(name, token, end, size))
         end += size
     ids |= {task: end + number for number, task in enumerate(tasks)}
-    return Layout(text_size, ids, tuple(made), bos=bos, eos=eos, pad_to_multiple=pad_to_multiple)
+    return Layout(text_size, ids, tuple(made), *spans, bos, eos, pad_to_multiple)
 
 
 LAYOUTS = (*get_args(LayoutName), "free")
