@@ -87,8 +87,11 @@ class HuggingFaceText:
             raise InputError(f"{FILES[self.kind]}: not a Hugging Face fast tokenizer: {error}") from None
         canonical = json.dumps(json.loads(data), sort_keys=True, ensure_ascii=False)
         self.data, self.sha256 = data, hashlib.sha256(canonical.encode()).hexdigest()
-        self.size = self.model.get_vocab_size(with_added_tokens=True)
+        self.size = max(self.model.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos, self.eos = self._id(bos), self._id(eos)
+        self.model.encode_special_tokens = True  # a text that spells "</s>" does not end its document
+        alone, after = self.encode_document("a"), self.encode_document("a a")
+        self._before_word = "" if after == alone + alone else " "  # some tokenizers put a space there themselves
 
     def _id(self, token: str) -> int:
         found = self.model.token_to_id(token)
@@ -97,7 +100,7 @@ class HuggingFaceText:
         return found
 
     def encode(self, text: str) -> list[int]:
-        words = [" " + word for word in text.split()]
+        words = [self._before_word + word for word in text.split()]
         return [id for found in self.model.encode_batch(words, add_special_tokens=False) for id in found.ids]
 
     def encode_document(self, text: str) -> list[int]:
@@ -138,8 +141,8 @@ def save_text_tokenizer(text: TextTokenizer, folder: Path) -> None:
 def load_text_tokenizer(folder: Path) -> TextTokenizer:
     """What `save_text_tokenizer` wrote."""
     said = read_json(folder / DESCRIPTION)
-    if said["kind"] not in FILES:
-        raise InputError(f"{folder / DESCRIPTION}: kind {said['kind']!r}, expected one of {', '.join(FILES)}")
+    if said.get("kind") not in FILES:
+        raise InputError(f"{folder / DESCRIPTION}: kind {said.get('kind')!r}, expected one of {', '.join(FILES)}")
     data = read_bytes(folder / FILES[said["kind"]])
     return SentencePieceText(data) if said["kind"] == SENTENCEPIECE else HuggingFaceText(data, said["bos"], said["eos"])
 
