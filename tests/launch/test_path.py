@@ -55,7 +55,7 @@ def test_the_report_is_one_file_with_pictures_and_sound(run: Path) -> None:
 
 def test_every_stage_recorded_time_memory_and_counts(run: Path) -> None:
     stages = {path.parent.name: json.loads(path.read_text()) for path in run.glob("*/stage.json")}
-    assert len(stages) == 10
+    assert len(stages) == 11
     for stage in stages.values():
         assert stage["seconds"] > 0
         assert stage["peak_memory_bytes"] > 1e7
@@ -144,7 +144,7 @@ def test_killed_again_and_again_it_completes_and_equals(run: Path, tmp_path: Pat
             time.sleep(0.1)
     assert status == 0, killed.with_suffix(".log").read_text()
     assert kills >= 4
-    for folder in ("speech", "units", "text", "store", "model"):
+    for folder in ("speech", "units", "text", "store", "texts", "lm/plan", "model"):
         assert same_content(run / folder, killed / folder) == [], folder
     results = [json.loads((r / "results" / "results.json").read_text()) for r in (run, killed)]
     assert results[0] == results[1]
