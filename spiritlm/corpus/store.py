@@ -217,10 +217,12 @@ class DocumentStore(Sequence[Document]):
         blocks = self.vocabulary.blocks
         for index, document in enumerate(self):
             words = document.words.reshape(-1, 3)
-            fits = np.all(np.diff(words[:, 0]) >= 0) and np.all(words[:, 1] <= words[:, 2])
+            fits = np.all(np.diff(words[:, 0]) >= 0) and np.all(np.diff(words[:, 1:].ravel()) >= 0)
+            fits &= not len(document.text) or 0 <= document.text.min() <= document.text.max() < self.vocabulary.size
             fits &= not len(words) or (words[-1, 0] <= len(document.text) and words.min() >= 0)
             fits &= not len(words) or words[:, 2].max() <= len(document.semantic)
-            fits &= bool(np.all(document.sentences < max(1, words_of(document))))
+            fits &= bool(np.all(np.diff(document.sentences, prepend=-1, append=words_of(document)) > 0))
+            fits &= not len(words) or document.sentences[:1].tolist() == [0]
             for stream in STREAMS:
                 units = getattr(document, stream)
                 fits &= not len(units) or (stream in blocks and int(units.max()) < blocks[stream].size)
