@@ -28,10 +28,10 @@ def partition_units(starts: np.ndarray, ends: np.ndarray, units: int, rate: floa
     `starts`, `ends`: seconds `[words]`, starts non-decreasing. Unit `i` (its middle is at `(i + 0.5) / rate`) belongs
     to the word whose interval holds its middle; a word that reaches into the next one ends where that one starts.
     What no word holds is a gap: gap `w` lies before word `w`, gap `words` after the last. So every unit is in
-    exactly one word or gap. Raises `InputError` where starts decrease or a word ends before it starts.
+    exactly one word or gap. Raises `InputError` where starts decrease, a word ends before it starts or a time is NaN.
     """
     starts, ends = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
-    if np.any(np.diff(starts) < 0) or np.any(ends < starts):
+    if not (np.all(starts[1:] >= starts[:-1]) and np.all(ends >= starts)):
         raise InputError("word times are not in order")
     bounds = np.stack([starts, np.minimum(ends, np.append(starts[1:], np.inf))], axis=1)
     return np.clip(np.ceil(bounds * rate - 0.5), 0, units).astype(np.int32)

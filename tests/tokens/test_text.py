@@ -1,6 +1,7 @@
 import io
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,7 @@ def test_words_have_the_ids_of_the_joined_text(
     text = texts[kind]
     ids, starts = words_to_ids(words, text)
     assert ids == text.encode(" ".join(words)) == text.encode(f"{between}{between.join(words)}{between}")
-    assert [ids[start:end] for start, end in zip(starts[:-1], starts[1:], strict=True)] == [
-        text.encode(word) for word in words
-    ]
+    assert [ids[start:end] for start, end in pairwise(starts)] == [text.encode(word) for word in words]
     assert (starts[0], starts[-1], len(starts)) == (0, len(ids), len(words) + 1)
 
 
