@@ -107,7 +107,7 @@ def _poisson(settings: np.ndarray, key: np.uint64, words: int, spans: np.ndarray
 
     `settings`: lambda, eta. The number of spoken words is `eta * words`, rounded up or down at random so that its mean
     is exact; lengths are drawn until they reach it and the last is cut. The spans stand at random between the text
-    words, no two in one place unless there are more spans than places.
+    words, the cut one anywhere among them, no two in one place unless there are more spans than places.
     """
     limit = math.exp(-settings[0])
     spoken = min(words, int(settings[1] * words + uniform(key, 0)))
@@ -135,6 +135,9 @@ def _place(key: np.uint64, draws: int, text_words: int, lengths: int, spans: np.
         drawn[number] = spans[number, 3]
     count, start, placed, run_start = 0, 0, 0, 0
     places = text_words + 1
+    if lengths:
+        other = below(key, draws + places, lengths)
+        drawn[lengths - 1], drawn[other] = drawn[other], drawn[lengths - 1]
     for place in range(places):
         here = _chosen(key, draws + place, lengths - placed, places - place)
         if here and start > run_start:
