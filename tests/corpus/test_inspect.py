@@ -21,7 +21,7 @@ def test_counts_tokens_and_verification(store: Path) -> None:
     assert f"vocabulary {Vocabulary.load(store).hash[:16]}" in done.stdout
     assert f"train: {len(DocumentStore(store, 'train'))} documents" in done.stdout
     assert "<s>[Text]" in done.stdout
-    assert "<s>[Speech][Hu" in done.stdout
+    assert "<s>[Speech][St" in done.stdout
     assert done.stdout.count("whole: every sha256") == len(list(store.glob("*/manifest.json")))
 
 
