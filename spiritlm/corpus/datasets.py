@@ -32,7 +32,7 @@ from spiritlm.tokens.vocabulary import Vocabulary
 
 Kind = Literal["text", "speech", "spans", "poisson", "sentences", "asr", "tts"]
 KINDS = dict(zip(get_args(Kind), (TEXT_ONLY, SPEECH_ONLY, SPANS, POISSON, SENTENCES, ASR, TTS), strict=True))
-READS_REMEMBERED = 4
+READS_REMEMBERED = 8
 """Rows after which the mapped pages of a store are given back, so that memory does not grow with what was read."""
 MAIN_STORE = "main"
 BLEND_BLOCK = 1 << 16

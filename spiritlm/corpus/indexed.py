@@ -91,7 +91,7 @@ class Indexed:
     def __init__(self, prefix: Path, dtype: type[np.generic]) -> None:
         """Raises `InputError` where a file is absent, cut short, of another dtype, or not of this format."""
         index, self.dtype = prefix.with_suffix(".idx"), np.dtype(dtype)
-        mapped = _map(index)
+        mapped = self._index = _map(index)
         if len(mapped) < _PREAMBLE.size:
             raise InputError(f"{index}: cut short: {len(mapped)} bytes")
         header, version, code, count, boundaries = _PREAMBLE.unpack_from(mapped)
@@ -126,8 +126,9 @@ class Indexed:
 
     def forget(self) -> None:
         """Give back the memory of pages that were read; they are read again from disk where they are needed."""
-        if isinstance(self._data, mmap.mmap):
-            self._data.madvise(mmap.MADV_DONTNEED)
+        for mapped in (self._index, self._data):
+            if isinstance(mapped, mmap.mmap):
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _map(path: Path) -> mmap.mmap | bytes:

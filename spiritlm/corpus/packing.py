@@ -13,33 +13,26 @@ import numpy as np
 
 from spiritlm.corpus.store import DTYPES, DocumentStore
 from spiritlm.tokens.emit import Document, Ids, Row, emit, empty_row
-from spiritlm.tokens.samplers import cut, document_key, most_spans
+from spiritlm.tokens.samplers import ASR, SENTENCES, TTS, cut, document_key, most_spans
 
 _njit = numba.njit(cache=True, nogil=True)
 
 
 class Split(NamedTuple):
-    """All documents of a split: of each stream the values, and for each document where they begin (bytes) and how
-    many there are."""
+    """All documents of a split: of each stream the values, and the byte where each document's begin."""
 
     text: np.ndarray
     text_at: np.ndarray
-    text_count: np.ndarray
     words: np.ndarray
     words_at: np.ndarray
-    words_count: np.ndarray
     sentences: np.ndarray
     sentences_at: np.ndarray
-    sentences_count: np.ndarray
     semantic: np.ndarray
     semantic_at: np.ndarray
-    semantic_count: np.ndarray
     pitch: np.ndarray
     pitch_at: np.ndarray
-    pitch_count: np.ndarray
     style: np.ndarray
     style_at: np.ndarray
-    style_count: np.ndarray
     keys: np.ndarray
     """int64 `[documents]`."""
     rates: np.ndarray
@@ -58,31 +51,37 @@ class Drawing(NamedTuple):
 
 def split_of(store: DocumentStore) -> Split:
     streams = store.files.streams
-    arrays = [part for name in DTYPES for part in (streams[name].values, streams[name].pointers, streams[name].lengths)]
+    arrays = [part for name in DTYPES for part in (streams[name].values, streams[name].pointers)]
     return Split(*arrays, store.files.keys, store.rates)  # type: ignore[call-arg]
 
 
 @_njit
-def _slice(values: np.ndarray, at: np.ndarray, count: np.ndarray, document: int, itemsize: int) -> np.ndarray:
-    first = at[document] // itemsize
-    return values[first : first + count[document]]
+def _slice(values: np.ndarray, at: np.ndarray, document: int, itemsize: int) -> np.ndarray:
+    """Of an empty stream nothing else is read: a page that is not touched is not fetched."""
+    if len(values) == 0:
+        return values
+    end = at[document + 1] // itemsize if document + 1 < len(at) else len(values)
+    return values[at[document] // itemsize : end]
 
 
 @_njit
-def _document(split: Split, number: int) -> Document:
+def _document(split: Split, number: int, kind: int) -> Document:
+    sentences = split.sentences[:0]
+    if kind in (SENTENCES, ASR, TTS):
+        sentences = _slice(split.sentences, split.sentences_at, number, 4)
     return Document(
-        _slice(split.text, split.text_at, split.text_count, number, 4),
-        _slice(split.words, split.words_at, split.words_count, number, 4),
-        _slice(split.sentences, split.sentences_at, split.sentences_count, number, 4),
-        _slice(split.semantic, split.semantic_at, split.semantic_count, number, 2),
-        _slice(split.pitch, split.pitch_at, split.pitch_count, number, 2),
-        _slice(split.style, split.style_at, split.style_count, number, 2),
+        _slice(split.text, split.text_at, number, 4),
+        _slice(split.words, split.words_at, number, 4),
+        sentences,
+        _slice(split.semantic, split.semantic_at, number, 2),
+        _slice(split.pitch, split.pitch_at, number, 2),
+        _slice(split.style, split.style_at, number, 2),
     )
 
 
 @_njit
 def _emit_document(split: Split, number: int, ids: Ids, drawing: Drawing, row: Row, at: int) -> int:
-    document = _document(split, number)
+    document = _document(split, number, drawing.kind)
     words = len(document.words) // 3
     spans = np.empty((most_spans(drawing.kind, words, len(document.sentences)), 4), np.int32)
     key = document_key(drawing.seed, drawing.epoch, split.keys[number])

@@ -29,7 +29,7 @@ from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_folder, read_json, remove_partial, sha256_json, write_json
 from spiritlm.tokens.emit import Ids
-from spiritlm.tokens.samplers import document_key, mix
+from spiritlm.tokens.samplers import CUTS_VERSION, document_key, mix
 
 PLAN_FILE = "plan.json"
 DOCUMENTS_AT_A_TIME = 1 << 14
@@ -101,7 +101,15 @@ class Plans:
         self.store, self.ids, self.kind, self.settings = store, ids, kind, settings
         self.sequence_length, self.seed, self.folder = sequence_length, seed, folder
         self.fingerprint = sha256_json(
-            [store.vocabulary.hash, store.files.manifest["sha256"], kind, settings.tolist(), sequence_length, seed]
+            [
+                CUTS_VERSION,
+                store.vocabulary.hash,
+                store.files.manifest["sha256"],
+                kind,
+                settings.tolist(),
+                sequence_length,
+                seed,
+            ]
         )
         self._epochs: list[EpochPlan] = []
 

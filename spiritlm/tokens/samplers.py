@@ -21,6 +21,8 @@ TEXT_ONLY, SPEECH_ONLY, SPANS, POISSON, SENTENCES, ASR, TTS = range(7)
 GOES_ON, NEW_DOCUMENT, ANSWER = range(3)
 """How a span begins: within a document, with a document of its own, as the answer of an ASR or TTS pair."""
 
+CUTS_VERSION = 1
+"""Another one where any document is cut otherwise than before: plans of epochs remember it."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLY_1, _MULTIPLY_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _30, _27, _31, _32, _11, _1 = (np.uint64(n) for n in (30, 27, 31, 32, 11, 1))
