@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
+from hypothesis import settings
 
 from spiritlm.audio.files import write_wav
 from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, write_manifest
@@ -14,6 +15,9 @@ from spiritlm.tokens.layout import spirit
 from spiritlm.tokens.text import SentencePieceText, save_text_tokenizer
 from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.mfcc import fit_mfcc_kmeans
+
+settings.register_profile("unhurried", deadline=None)  # the first call of a numba function compiles it
+settings.load_profile("unhurried")
 
 SENTENCES = (
     "Tom went to the lake with his mother.",

@@ -135,22 +135,24 @@ def emit(
     """Write `document` as `spans[:count]` say, from index `at` of the row on, which may lie before or behind it.
 
     `rates`: float64 `[3]`, units per second of semantic, pitch and style. Returns the index after the last token;
-    spans without content leave no marker, and a document without content no token.
+    spans without content leave no marker, a document without content no token, and what has lost its question is no
+    answer. Units of a stream that the vocabulary has no ids for are left out.
     """
-    modality, written = -1, False
+    modality, written, new = -1, False, True
     for number in range(count):
-        of = spans[number, 0]
+        of, begins = spans[number, 0], spans[number, 3]
+        new = new or begins == NEW_DOCUMENT
         start, end = _bounds(document, spans[number], of)
         if start == end:
             continue
-        begins = spans[number, 3]
-        if begins == NEW_DOCUMENT or not written:
+        if new:
             at = _end(ids, modality, written, row, at)
             at = _put(row, at, ids.bos, of, NO_WORD, -1)
-            modality, written = -1, True
-        if of != modality or begins == ANSWER:
+            modality, written, new = -1, True, False
+        answer = begins == ANSWER and modality >= 0
+        if of != modality or answer:
             at = _close(ids, modality, row, at)
-            at = _open(ids, of, begins == ANSWER, kind, row, at)
+            at = _open(ids, of, answer, kind, row, at)
             modality = of
         if of == SPEECH:
             at = _speech(document, rates, ids, start, end, spans[number, 1], spans[number, 2], row, at)
@@ -230,7 +232,8 @@ def _speech(
     at: int,
 ) -> int:
     pitch, style = _in_force(start, rates, 1), _in_force(start, rates, 2)
-    pitches, styles = len(document.pitch), len(document.style)
+    pitches = len(document.pitch) if ids.pitch >= 0 else 0
+    styles = len(document.style) if ids.style >= 0 else 0
     at_pitch, at_style = min(pitch, pitches - 1), min(style, styles - 1)
     last_pitch = -1
     words = len(document.words) // 3
@@ -262,4 +265,9 @@ def _speech(
 @_njit
 def _in_force(start: int, rates: np.ndarray, stream: int) -> int:
     """The unit of a slower stream that covers the beginning of semantic unit `start`."""
-    return int(np.floor(start * rates[stream] / rates[0]))
+    unit = int(start * rates[stream] / rates[0])
+    while unit * rates[0] > start * rates[stream]:  # the quotient was rounded up, or below: rounded down
+        unit -= 1
+    while (unit + 1) * rates[0] <= start * rates[stream]:
+        unit += 1
+    return unit
