@@ -32,9 +32,10 @@ class Vocabulary:
         self.bos, self.eos = layout.bos, layout.eos
         self.blocks = {block.name: block for block in layout.blocks}
         self._markers = {id: name for name, id in layout.markers.items()}
-        for id in range(layout.text_size, text.size):
+        named = [*layout.markers.values(), *(id for block in layout.blocks for id in range(block.start, block.end))]
+        for id in named:
             name = self._name(id)
-            if name and text.token(id) != name:
+            if id < text.size and text.token(id) != name:
                 raise InputError(
                     f"vocabulary: id {id} is {text.token(id)!r} to the text tokenizer, {name!r} to the layout"
                 )
