@@ -144,7 +144,7 @@ def test_killed_again_and_again_it_completes_and_equals(run: Path, tmp_path: Pat
             time.sleep(0.1)
     assert status == 0, killed.with_suffix(".log").read_text()
     assert kills >= 4
-    for folder in ("speech", "units", "text", "store", "texts", "lm/plan", "model"):
+    for folder in ("speech", "units", "text", "store", "texts", "model"):
         assert same_content(run / folder, killed / folder) == [], folder
     results = [json.loads((r / "results" / "results.json").read_text()) for r in (run, killed)]
     assert results[0] == results[1]
