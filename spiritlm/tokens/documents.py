@@ -49,7 +49,8 @@ def compose(
     document: Document, spans: Sequence[Span], vocabulary: Vocabulary, rates: Sequence[float] = RATES
 ) -> TokenSequence:
     """The whole sequence of `document` cut as `spans` say; `rates`: units per second of its streams, Hz."""
-    table = np.array([(*span, GOES_ON if number else NEW_DOCUMENT) for number, span in enumerate(spans)], np.int32)
+    rows = [(*span, GOES_ON if number else NEW_DOCUMENT) for number, span in enumerate(spans)]
+    table = np.array(rows, dtype=np.int32).reshape(-1, 4)
     speeds, ids = np.array(rates, dtype=np.float64), ids_of(vocabulary)
     row = empty_row(emit(document, speeds, ids, SPANS, table, len(table), empty_row(0), 0))
     emit(document, speeds, ids, SPANS, table, len(table), row, 0)
