@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -14,14 +15,19 @@ from spiritlm.tokens.vocabulary import Vocabulary
 def save_huggingface_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer.from_pretrained(folder)` reads.
 
-    Ids equal `Vocabulary`'s for text, markers and units alike; `<s>` is put before everything, as Spirit LM does.
+    Ids equal `Vocabulary`'s for text, markers and units alike; `<s>` is put before everything, as Spirit LM does. Over
+    a fast tokenizer that puts no space before the text, a word has its ids only after a space.
     """
     text = vocabulary.text
     tokenizer = _from_pieces(text) if isinstance(text, SentencePieceText) else Tokenizer.from_str(text.data.decode())
-    known = tokenizer.get_vocab_size(with_added_tokens=True)
     bos, eos = vocabulary.token(vocabulary.bos), vocabulary.token(vocabulary.eos)
+    known = set(tokenizer.get_vocab(with_added_tokens=True).values())
+    new = [id for id in range(vocabulary.size) if id not in known]
+    if not isinstance(text, SentencePieceText):
+        tokenizer = _with_ids(tokenizer, {vocabulary.token(id): id for id in new})
+    control = (vocabulary.bos, vocabulary.eos)
+    tokenizer.add_tokens([AddedToken(vocabulary.token(id), normalized=False, special=id in control) for id in new])
     tokenizer.add_special_tokens([AddedToken(bos, special=True), AddedToken(eos, special=True)])
-    tokenizer.add_tokens([AddedToken(vocabulary.token(id), normalized=False) for id in range(known, vocabulary.size)])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, vocabulary.bos)]
     )
@@ -36,6 +42,14 @@ def save_huggingface_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
     if isinstance(text, SentencePieceText):
         config["unk_token"] = vocabulary.token(0)
     write_json(folder / "tokenizer_config.json", config)
+
+
+def _with_ids(tokenizer: Tokenizer, ids: dict[str, int]) -> Tokenizer:
+    """The tokenizer with further entries in its model: those that are only added are numbered by their count."""
+    data = json.loads(tokenizer.to_str())
+    if isinstance(data["model"]["vocab"], dict):
+        data["model"]["vocab"] |= ids
+    return Tokenizer.from_str(json.dumps(data))
 
 
 def _from_pieces(text: SentencePieceText) -> Tokenizer:
