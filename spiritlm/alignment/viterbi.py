@@ -58,11 +58,11 @@ def ctc_viterbi(log_probs: np.ndarray, labels: np.ndarray, blank: int) -> CtcPat
     kept = _forward(log_probs, emitted, skips, stride)
     states = _backward(log_probs, emitted, skips, stride, kept)
     frame_scores = log_probs[np.arange(frames), emitted[states]]
-    if not np.isfinite(frame_scores).all():
-        raise InputError("no path through the labels has a finite score")
     numbers = np.arange(len(labels))
     first = np.searchsorted(states, 2 * numbers + 1).astype(np.int32)
     last = (np.searchsorted(states, 2 * numbers + 1, side="right") - 1).astype(np.int32)
+    if not np.isfinite(frame_scores).all() or np.any(last < first):
+        raise InputError("no path through the labels has a finite score")
     return CtcPath(first, last, frame_scores)
 
 
