@@ -8,6 +8,9 @@ shard to the next, and a worker that dies ends the run instead of being waited f
 from __future__ import annotations
 
 import io
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import partial
@@ -46,6 +49,9 @@ class ExecutorRecipe(Recipe):
     def _check(self) -> ExecutorRecipe:
         if self.kind == "slurm" and not self.partition:
             raise InputError('executor.partition = "": expected the SLURM partition to submit to')
+        for value in (self.partition, self.time, *self.sbatch, *self.sbatch.values()):
+            if not value.isprintable():
+                raise InputError(f"executor: {value!r}: expected one line of a batch script")
         return self
 
 
@@ -65,7 +71,7 @@ def run_pipeline(
             for _ in map_in_workers(work, left, recipe.workers, chunk=1):
                 bar.advance()
     elif left:
-        executor.run()
+        _submit(executor, recipe.kind)
     if left := executor.get_incomplete_ranks():
         raise Stopped(f"{len(left)} of {shards} shards are not finished ({recipe.kind}); run the same command later")
 
@@ -76,6 +82,13 @@ def _run_shard(steps: list[PipelineStep], shards: int, folder: Path, rank: int) 
         LocalPipelineExecutor(
             steps, tasks=shards, workers=1, local_tasks=1, local_rank_offset=rank, logging_dir=str(folder)
         ).run()
+
+
+def _submit(executor: PipelineExecutor, kind: str) -> None:
+    try:
+        executor.run()
+    except (ImportError, OSError, subprocess.CalledProcessError) as error:
+        raise InputError(f'executor.kind = "{kind}": {str(error).strip()}') from None
 
 
 def _executor(steps: list[PipelineStep], shards: int, folder: Path, recipe: ExecutorRecipe) -> PipelineExecutor:
@@ -92,6 +105,14 @@ def _executor(steps: list[PipelineStep], shards: int, folder: Path, recipe: Exec
         from datatrove.executor import RayPipelineExecutor
 
         return RayPipelineExecutor(steps, **common)
+    if shlex.quote(common["logging_dir"]) != common["logging_dir"]:
+        raise InputError(f"{common['logging_dir']}: expected a path without spaces or signs that a batch script reads")
     return SlurmPipelineExecutor(
-        steps, time=recipe.time, partition=recipe.partition, sbatch_args=dict(recipe.sbatch), **common
+        steps,
+        time=recipe.time,
+        partition=recipe.partition,
+        qos=recipe.sbatch.get("qos", ""),
+        env_command=f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
+        sbatch_args=dict(recipe.sbatch),
+        **common,
     )
