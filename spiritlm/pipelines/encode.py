@@ -97,12 +97,13 @@ class EncodeSpeech(PipelineStep):
     def _encode(
         self, document: SpokenDocument, root: Path, tokenizer: SpeechTokenizer, vocabulary: Vocabulary
     ) -> list[tuple[Record, Document]]:
-        parts = parts_of(document, self.max_pause, self.untranscribed, tolerance=1 / tokenizer.rate)
-        rate = tokenizer.sample_rate
+        tolerance, rate = 1 / tokenizer.rate, tokenizer.sample_rate
+        parts = parts_of(document, self.max_pause, self.untranscribed, tolerance)
         wave = read_audio(root / document.audio, rate)
         waves = [wave[round(part.start * rate) : round(part.end * rate)] for part in parts]
-        if not all(map(len, waves)):
-            raise InputError(f"its sound ends after {len(wave) / rate:.2f} s, before a part of it begins")
+        needed = max((part.start + word.end for part in parts for word in part.words), default=0.0)
+        if not all(map(len, waves)) or needed > len(wave) / rate + tolerance:
+            raise InputError(f"its sound ends after {len(wave) / rate:.2f} s, before what is said in it")
         self.stat_update("seconds", value=round(len(wave) / rate), unit="s")
         streams = tokenizer.encode_batch(waves, rate)
         return [
