@@ -14,7 +14,7 @@ from typing import Any
 from datatrove.pipeline.base import PipelineStep
 
 from spiritlm.corpus.store import STORE_MANIFEST, Record, merge_splits, write_split
-from spiritlm.run.files import read_json, read_jsonl, write_jsonl
+from spiritlm.run.files import TEMPORARY, read_json, read_jsonl, write_jsonl
 from spiritlm.run.rejects import Rejects
 from spiritlm.tokens.emit import Document
 from spiritlm.tokens.vocabulary import Vocabulary
@@ -78,5 +78,6 @@ def join_shards(
     for split in dict.fromkeys(splits):
         parts = [shard / STORE for shard, of in zip(folders, splits, strict=True) if of == split]
         counts[split] = merge_splits(parts, out, split, vocabulary)
-    shutil.rmtree(folder)
+    cleared = folder.rename(folder.with_name(TEMPORARY + folder.name))  # a kill leaves all of the shards, or none
+    shutil.rmtree(cleared)
     return counts

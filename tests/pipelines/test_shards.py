@@ -1,5 +1,10 @@
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +85,22 @@ def test_a_shard_that_fails_leaves_no_store(tmp_path: Path, vocabulary: Vocabula
     with pytest.raises(OSError, match="disk gone"):
         list(WriteShard(tmp_path / "shards", tmp_path, RATES).run(failing(), rank=0, world_size=1))
     assert not list(shard_folder(tmp_path / "shards", 0).iterdir())
+
+
+def test_killed_while_it_clears_up_the_shards_are_all_there_or_none(out: Path) -> None:
+    (out / "shards" / "log").mkdir()
+    for number in range(5000):
+        (out / "shards" / "log" / str(number)).touch()
+    process = subprocess.Popen([sys.executable, __file__, str(out)])
+    log = out / "shards" / "log"
+    while process.poll() is None and log.is_dir():
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert DocumentStore(out, "train").counts["documents"] == 6
+    assert not (out / "shards").exists()
+    assert [path.name for path in out.glob(".partial-*")] == [".partial-shards"]
+
+
+if __name__ == "__main__":
+    join_shards(Path(sys.argv[1]) / "shards", SPLITS, Path(sys.argv[1]), Vocabulary.load(Path(sys.argv[1])), 0.5)
