@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm.tokens.emit import (
+    BEGINS,
     NO_WORD,
     PITCH,
     SEMANTIC,
@@ -39,10 +40,10 @@ from spiritlm.tokens.samplers import (
 from spiritlm.tokens.text import SentencePieceText
 from spiritlm.tokens.vocabulary import Vocabulary
 
-SPIRIT_IDS = Ids(1, 2, 100, -1, 101, -1, 100, 101, 200, 300, 400)
+SPIRIT_IDS = Ids(1, 2, 100, -1, 101, -1, 100, 101, 200, 300, 400, True)
 TASK_IDS = SPIRIT_IDS._replace(asr=102, tts=103)
-GLM_IDS = Ids(1, 2, -1, -1, 110, 111, -1, 110, 200, 300, 400)
-WRAPPED_IDS = Ids(1, 2, 100, 104, 101, 105, 102, 103, 200, 300, 400)
+GLM_IDS = Ids(1, 2, -1, -1, 110, 111, -1, 110, 200, 300, 400, False)
+WRAPPED_IDS = Ids(1, 2, 100, 104, 101, 105, 102, 103, 200, 300, 400, True)
 ALL_IDS = [SPIRIT_IDS, TASK_IDS, GLM_IDS, WRAPPED_IDS]
 SPIRIT_RATES = ("25", "12.5", "1")
 ALL_RATES = [SPIRIT_RATES, ("24.99", "12.5", "1"), ("12.5", "12.5", "12.5"), ("6.25", "12.5", "50"), ("5", "2", "3")]
@@ -164,19 +165,19 @@ def speech(case: Case, units: range) -> list[Token]:
         (0, STYLE, document.style.tolist(), style, ids.style),
         (1, PITCH, document.pitch.tolist(), pitch, ids.pitch),
     ):
-        begun = [index for index in range(len(values)) if index / rate <= last]
+        begun = [index for index in range(len(values)) if index / rate <= last or units.stop == len(document.semantic)]
         in_force = max((index for index in begun if index / rate <= first), default=0)
         previous = -1
         for index in begun[in_force:]:
             time = max(first, index / rate)
             if values[index] != previous or modality == STYLE:
-                due = next(unit for unit in units if unit / semantic >= time)
+                due = next((unit for unit in units if unit / semantic >= time), units.stop)
                 token = Token(start + values[index], modality, word_of_unit(document, due), index)
                 timed.append((time, order, index, token))
             previous = values[index]
     values = document.semantic.tolist()
     for unit in units:
-        if unit == units[0] or values[unit] != values[unit - 1]:
+        if unit == units[0] or not ids.deduplicate or values[unit] != values[unit - 1]:
             token = Token(ids.semantic + values[unit], SEMANTIC, word_of_unit(document, unit), unit)
             timed.append((unit / semantic, 2, unit, token))
     return [token for *_, token in sorted(timed, key=lambda entry: entry[:3])]
@@ -206,12 +207,12 @@ def told_slowly(case: Case) -> list[Token]:
         begins_new = False
     tokens: list[Token] = []
 
-    def marker(id: int, modality: int) -> None:
+    def marker(id: int, modality: int, frame: int = -1) -> None:
         if id >= 0:
-            tokens.append(Token(id, modality, NO_WORD, -1))
+            tokens.append(Token(id, modality, NO_WORD, frame))
 
     for parts, kinds in zip(found, modalities, strict=True):
-        marker(ids.bos, kinds[0][0])
+        marker(ids.bos, kinds[0][0], BEGINS)
         before = -1
         for part, (modality, answer) in zip(parts, kinds, strict=True):
             if modality != before or answer:
@@ -252,6 +253,7 @@ def test_every_unit_and_text_id_is_told_once(case: Case) -> None:
 
 @given(cases(kinds=(SPANS, POISSON, SENTENCES, SPEECH_ONLY)))
 def test_semantic_tokens_are_the_first_of_their_runs(case: Case) -> None:
+    case = case._replace(ids=case.ids._replace(deduplicate=True))
     units = case.document.semantic.tolist()
     frames = [token.frame for token in case.tokens() if token.modality == SEMANTIC and token.frame >= 0]
     firsts = {
@@ -357,7 +359,7 @@ def ids_written(
 def test_a_cut_document_by_hand() -> None:
     spans = [(SPEECH, 0, 1, NEW_DOCUMENT), (TEXT, 1, 2, GOES_ON), (SPEECH, 2, 3, GOES_ON)]
     assert written(BY_HAND, spans) == [
-        Token(1, SPEECH, -1, -1),
+        Token(1, SPEECH, -1, BEGINS),
         Token(101, SPEECH, -1, -1),
         Token(404, STYLE, 0, 0),
         Token(301, PITCH, 0, 0),
@@ -397,6 +399,22 @@ def test_style_is_repeated_and_pitch_is_not() -> None:
     assert ids_written(document, [(SPEECH, 0, 0, NEW_DOCUMENT)]) == [1, 101, 401, 303, 207, 401, 401, 2]
 
 
+def test_slower_units_go_on_behind_the_last_semantic_one() -> None:
+    document = document_of([11], [(0, 0, 2)], [0], [5, 6, 7], [1, 2, 2, 3], [4, 5])
+    tokens = written(document, [(SPEECH, 0, 1, NEW_DOCUMENT)])
+    assert [token.id for token in tokens] == [1, 101, 404, 301, 205, 206, 302, 207, 303, 405, 2]
+    assert [token.word for token in tokens[-4:-1]] == [-3, -3, -3]
+    shorter = document_of([11, 21], [(0, 0, 2), (1, 2, 3)], [0], [5, 6, 7], [1, 2, 2, 3], [4, 5])
+    assert ids_written(shorter, [(SPEECH, 0, 1, NEW_DOCUMENT)]) == [1, 101, 404, 301, 205, 206, 2]
+
+
+def test_where_time_counts_every_unit_is_a_token() -> None:
+    document = document_of(semantic=[5, 5, 6, 6, 6], pitch=[1, 1, 2])
+    ids = SPIRIT_IDS._replace(deduplicate=False)
+    spans = [(SPEECH, 0, 0, NEW_DOCUMENT)]
+    assert ids_written(document, spans, ids) == [1, 101, 301, 205, 205, 206, 206, 302, 206, 2]
+
+
 def test_streams_that_end_early_hold_their_last_unit() -> None:
     document = document_of([11, 21], [(0, 0, 30), (1, 30, 60)], [0], range(60), [3, 4], [1])
     ids = ids_written(document, [(TEXT, 0, 1, NEW_DOCUMENT), (SPEECH, 1, 2, GOES_ON)])
@@ -432,14 +450,15 @@ def test_documents_without_words_are_told_whole() -> None:
 def test_speech_of_glm_stands_between_its_markers() -> None:
     spans = [(TEXT, 0, 1, NEW_DOCUMENT), (SPEECH, 1, 2, GOES_ON), (TEXT, 2, 3, GOES_ON)]
     plain = BY_HAND._replace(pitch=BY_HAND.pitch[:0], style=BY_HAND.style[:0])
-    assert ids_written(plain, spans, GLM_IDS) == [1, 11, 12, 110, 207, 208, 111, 31, 2]
-    assert ids_written(plain, [(SPEECH, 2, 3, NEW_DOCUMENT)], GLM_IDS) == [1, 110, 208, 209, 111, 2]
+    assert ids_written(plain, spans, GLM_IDS) == [1, 11, 12, 110, 207, 207, 208, 111, 31, 2]
+    assert ids_written(plain, [(SPEECH, 2, 3, NEW_DOCUMENT)], GLM_IDS) == [1, 110, 208, 208, 209, 111, 2]
 
 
 PAIRS = {
     ASR: [(SPEECH, 0, 2, NEW_DOCUMENT), (TEXT, 0, 2, ANSWER), (SPEECH, 2, 3, NEW_DOCUMENT), (TEXT, 2, 3, ANSWER)],
     TTS: [(TEXT, 0, 2, NEW_DOCUMENT), (SPEECH, 0, 2, ANSWER), (TEXT, 2, 3, NEW_DOCUMENT), (SPEECH, 2, 3, ANSWER)],
 }
+EVERY_UNIT = [205, 205, 206, 206, 207, 207, 208, 208, 208, 209]
 PLAIN = BY_HAND._replace(pitch=BY_HAND.pitch[:0], style=BY_HAND.style[:0])
 
 
@@ -449,8 +468,8 @@ PLAIN = BY_HAND._replace(pitch=BY_HAND.pitch[:0], style=BY_HAND.style[:0])
         (ASR, SPIRIT_IDS, [1, 101, 205, 206, 207, 208, 100, 11, 12, 21, 2, 1, 101, 208, 209, 100, 31, 2]),
         (ASR, TASK_IDS, [1, 101, 205, 206, 207, 208, 102, 11, 12, 21, 2, 1, 101, 208, 209, 102, 31, 2]),
         (TTS, TASK_IDS, [1, 100, 11, 12, 21, 103, 205, 206, 207, 208, 2, 1, 100, 31, 103, 208, 209, 2]),
-        (ASR, GLM_IDS, [1, 110, 205, 206, 207, 208, 111, 11, 12, 21, 2, 1, 110, 208, 209, 111, 31, 2]),
-        (TTS, GLM_IDS, [1, 11, 12, 21, 110, 205, 206, 207, 208, 111, 2, 1, 31, 110, 208, 209, 111, 2]),
+        (ASR, GLM_IDS, [1, 110, *EVERY_UNIT[:7], 111, 11, 12, 21, 2, 1, 110, *EVERY_UNIT[7:], 111, 31, 2]),
+        (TTS, GLM_IDS, [1, 11, 12, 21, 110, *EVERY_UNIT[:7], 111, 2, 1, 31, 110, *EVERY_UNIT[7:], 111, 2]),
     ],
 )
 def test_pairs_are_documents_of_their_own(kind: int, ids: Ids, expected: list[int]) -> None:
@@ -483,7 +502,7 @@ def test_speech_begins_with_one_pitch_wherever_it_begins(rates: tuple[float, flo
         document = document_of([11, 21], [(0, 0, first), (1, first, units)], [0], [7] * (first + 1), pitch)
         spans = np.array([(TEXT, 0, 1, NEW_DOCUMENT), (SPEECH, 1, 2, GOES_ON)], dtype=np.int32)
         row = empty_row(8)
-        assert emit(document, speeds, SPIRIT_IDS, SPANS, spans, 2, row, 0) == 7
+        emit(document, speeds, SPIRIT_IDS, SPANS, spans, 2, row, 0)
         assert row.modality[4:6].tolist() == [PITCH, SEMANTIC]
         assert row.frame[4] * rates[0] <= first * rates[1] < (row.frame[4] + 1) * rates[0]
 
@@ -494,7 +513,7 @@ def test_speech_begins_with_one_pitch_wherever_it_begins(rates: tuple[float, flo
 def test_ids_of_a_vocabulary(expressive_vocabulary: Vocabulary) -> None:
     text = expressive_vocabulary.text.size
     assert ids_of(expressive_vocabulary) == Ids(
-        1, 2, text, -1, text + 1, -1, text, text + 1, text + 2, text + 52, text + 60
+        1, 2, text, -1, text + 1, -1, text, text + 1, text + 2, text + 52, text + 60, True
     )
 
 
@@ -508,7 +527,7 @@ def test_ids_of_a_vocabulary_with_tasks(text_model: bytes) -> None:
 
 def test_ids_of_glm(text_model: bytes) -> None:
     ids = ids_of(Vocabulary(SentencePieceText(text_model), glm_4_voice()))
-    assert ids == Ids(151_333, 151_329, -1, -1, 151_343, 151_344, -1, 151_343, 152_353, -1, -1)
+    assert ids == Ids(151_333, 151_329, -1, -1, 151_343, 151_344, -1, 151_343, 152_353, -1, -1, False)
 
 
 def test_ids_of_a_layout_of_ones_own(text_model: bytes) -> None:
@@ -517,7 +536,7 @@ def test_ids_of_a_layout_of_ones_own(text_model: bytes) -> None:
     layout = Layout(
         text.size, markers, (Block("semantic", "<u{}>", 2000, 5),), Wrap("<t>", "</t>"), Wrap("<a>", "</a>"), 1, 2
     )
-    expected = Ids(1, 2, 1000, 1001, 1002, 1003, 1000, 1002, 2000, -1, -1)
+    expected = Ids(1, 2, 1000, 1001, 1002, 1003, 1000, 1002, 2000, -1, -1, True)
     assert ids_of(Vocabulary(text, layout)) == expected
 
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from spiritlm.config import validate_recipe
 from spiritlm.errors import InputError
-from spiritlm.tokens.layout import LAYOUTS, SPIRIT_SIZES, Block, Layout, LayoutRecipe, Wrap, glm_4_voice, spirit
+from spiritlm.tokens.layout import SPIRIT_SIZES, Block, Layout, LayoutName, LayoutRecipe, Wrap, glm_4_voice, spirit
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LLAMA = 32_000
@@ -86,6 +87,13 @@ def test_a_free_layout() -> None:
     assert (layout.bos, layout.eos, layout.size, layout.padded_size()) == (3, 4, 117, 120)
 
 
+def test_runs_of_units_are_one_token_but_for_glm() -> None:
+    assert recipe().layout(10, 1, 2, {}).deduplicate
+    assert not recipe(name="glm-4-voice").layout(10, 1, 2, {}).deduplicate
+    for deduplicate in (True, False):
+        assert recipe(name="free", deduplicate=deduplicate).layout(10, 1, 2, {}).deduplicate == deduplicate
+
+
 def test_a_free_span_needs_its_marker() -> None:
     with pytest.raises(InputError, match=r"span marker '\[Speech\]' is not among the markers"):
         recipe(name="free", markers=("[Text]",)).layout(10, 1, 2, {})
@@ -145,6 +153,8 @@ def test_what_is_named_twice_is_refused(given: dict[str, object]) -> None:
         {"pad_to_multiple": 0},
         {"blocks": [{"name": "loudness", "token": "[Lo{}]", "size": 3}]},
         {"blocks": [{"name": "semantic", "token": "[Hu{}]", "size": 0}]},
+        {"blocks": [{"name": "semantic", "token": "[Hu]", "size": 3}]},
+        {"blocks": [{"name": "semantic", "token": "[Hu{}{}]", "size": 3}]},
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(given: dict[str, object]) -> None:
@@ -153,7 +163,7 @@ def test_recipes_that_make_no_sense_are_refused(given: dict[str, object]) -> Non
 
 
 def test_every_named_layout_can_be_made() -> None:
-    for name in LAYOUTS:
+    for name in (*get_args(LayoutName), "free"):
         assert recipe(name=name).layout(LLAMA, 1, 2, {}).size > LLAMA
 
 

@@ -1,5 +1,6 @@
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def test_whatever_an_id_means_is_in_the_hash(texts: dict[str, TextTokenizer]) ->
         spirit(text.size, {"semantic": 50}, eos=1),
         spirit(text.size, {"semantic": 50}, pad_to_multiple=64),
         spirit(text.size + 1, {"semantic": 50}),
+        replace(spirit(text.size, {"semantic": 50}), deduplicate=False),
         glm_4_voice(),
     ]
     hashes = {Vocabulary(text, layout).hash for layout in layouts}
@@ -165,7 +167,7 @@ def test_what_the_manifest_says(texts: dict[str, TextTokenizer], tmp_path: Path)
     manifest = json.loads((tmp_path / "vocabulary.json").read_text())
     assert len(manifest.pop("hash")) == 64
     assert manifest == {
-        "version": 2,
+        "version": 3,
         "text": {"kind": "sentencepiece", "sha256": text.sha256, "size": 500},
         "bos": 1,
         "eos": 2,
@@ -173,6 +175,7 @@ def test_what_the_manifest_says(texts: dict[str, TextTokenizer], tmp_path: Path)
         "blocks": [{"name": "semantic", "token": "<u{}>", "start": 902, "size": 3}],
         "spans": {"text": {"open": "", "close": ""}, "speech": {"open": "<a>", "close": "</a>"}},
         "pad_to_multiple": 100,
+        "deduplicate": True,
         "padded_size": 1000,
     }
 
@@ -240,7 +243,7 @@ def test_incomplete_folders_are_refused(vocabulary: Vocabulary, tmp_path: Path) 
 def test_another_version_is_refused(vocabulary: Vocabulary, tmp_path: Path) -> None:
     vocabulary.save(tmp_path)
     rewrite(tmp_path / "vocabulary.json", {"version": 1})
-    with pytest.raises(InputError, match=r"vocabulary\.json: version 1, expected 2"):
+    with pytest.raises(InputError, match=r"vocabulary\.json: version 1, expected 3"):
         Vocabulary.load(tmp_path)
 
 
