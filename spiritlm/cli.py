@@ -109,10 +109,10 @@ def _inspect(options: argparse.Namespace) -> None:
     stores = {split: DocumentStore(folder, split) for split in splits}
     print(describe_vocabulary(next(iter(stores.values())).vocabulary))
     for split, store in stores.items():
+        store.check()
         print(f"\n{split}: {describe_split(store)}")
         if len(store):
             print("\n".join(readable(store, options.document, options.tokens)))
-        store.check()
         print("whole: every sha256 as in the manifest, every word and unit within its document")
 
 

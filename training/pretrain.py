@@ -40,7 +40,7 @@ def pretrain(recipe: PretrainRecipe, stage: Stage) -> dict[str, Any]:
     vocabulary = dataset.vocabulary
     with process_groups(seed):
         plans = dataset.prepare()
-        dev = dev_samples(recipe.stores[MAIN_STORE], "dev", length)
+        dev = dev_samples(recipe.stores[MAIN_STORE], "dev", length, vocabulary)
         trainer = Trainer(recipe, dataset, dev, vocabulary.padded_size, vocabulary.hash)
         if is_main_process():
             vocabulary.save(stage.folder)

@@ -9,9 +9,9 @@ any number of readers.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,7 +25,7 @@ from spiritlm.corpus.plan import EpochPlan, Plans
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.run.files import sha256_json
-from spiritlm.tokens.emit import empty_row, ids_of
+from spiritlm.tokens.emit import BEGINS, empty_row, ids_of
 from spiritlm.tokens.interleave import MODALITIES
 from spiritlm.tokens.samplers import ASR, POISSON, SENTENCES, SPANS, SPEECH_ONLY, TEXT_ONLY, TTS
 from spiritlm.tokens.vocabulary import Vocabulary
@@ -101,8 +101,6 @@ class PackedSample:
 class Origin:
     """Where the tokens of a row come from; arrays are `[sequence_length + 1]`: the inputs, then the last label."""
 
-    source: int
-    """Index among the sources of the mixture."""
     ids: np.ndarray
     """int32."""
     document: np.ndarray
@@ -128,20 +126,22 @@ class PackedSource:
         self.store, self.vocabulary, self.sequence_length = store, store.vocabulary, sequence_length
         self._ids, self._split = ids_of(store.vocabulary), split_of(store)
         self.plans = Plans(store, self._ids, KINDS[recipe.kind], recipe.settings(), sequence_length, seed, plan_folder)
-        self._planning, self._reads = -1, 0
+        self._reads = 0
+        self._ahead: Future[None] | None = None
+        self._planned_ahead = 0
 
     def __getitem__(self, row: int) -> PackedSample:
         origin, modality, known = self._read(row)
-        ids = origin.ids.astype(np.int64)
-        begins = np.flatnonzero(ids[1:-1] == self.vocabulary.bos) + 1
-        if known < self.sequence_length and (not len(begins) or begins[-1] != known):
-            begins = np.append(begins, known)
-        labels = ids[1:]
-        learned = (labels != self.vocabulary.bos) & (np.arange(1, len(ids)) < known)
-        cu_seqlens = np.concatenate([[0], begins, [self.sequence_length]]).astype(np.int32)
-        return PackedSample(ids[:-1], labels, learned.astype(np.float32), modality[1:], cu_seqlens)
+        ids, begins = origin.ids.astype(np.int64), origin.frame == BEGINS
+        starts = np.flatnonzero(begins[1:-1]) + 1
+        if known < self.sequence_length:
+            starts = np.append(starts, known)
+        cu_seqlens = np.concatenate([[0], starts, [self.sequence_length]]).astype(np.int32)
+        learned = ~begins[1:] & (np.arange(1, len(ids)) < known)
+        return PackedSample(ids[:-1], ids[1:], learned.astype(np.float32), modality[1:], cu_seqlens)
 
     def origin(self, row: int) -> Origin:
+        """Where each token of a row comes from."""
         return self._read(row)[0]
 
     def _read(self, row: int) -> tuple[Origin, np.ndarray, int]:
@@ -159,13 +159,22 @@ class PackedSource:
         if known < len(documents):
             for array, padding in zip((*tokens, documents), (self.vocabulary.eos, 0, -1, -1, -1), strict=True):
                 array[known:] = padding
-        return Origin(0, tokens.ids, documents, tokens.word, tokens.frame), tokens.modality, known
+        return Origin(tokens.ids, documents, tokens.word, tokens.frame), tokens.modality, known
 
     def _plan_ahead(self, epoch: int, plan: EpochPlan, local: int) -> None:
-        """In the second half of an epoch, make the plan of the next one in the background."""
-        if self.plans.folder and 2 * local >= len(plan) and self._planning <= epoch == self.plans.newest:
-            self._planning = epoch + 1
-            threading.Thread(target=self.plans.plan, args=(epoch + 1,), daemon=True).start()
+        """In the second half of an epoch, make the plan of the next one in the background; raises what it raised."""
+        if self._ahead and self._ahead.done():
+            self._ahead.result()
+        if (
+            self.plans.folder
+            and 2 * local >= len(plan)
+            and self._planned_ahead < epoch + 1
+            and epoch == self.plans.newest
+        ):
+            self._planned_ahead = epoch + 1
+            background = ThreadPoolExecutor(1)
+            self._ahead = background.submit(self.plans.prepare, epoch + 1)
+            background.shutdown(wait=False)
 
     def all_rows(self) -> list[PackedSample]:
         """The rows of the first epoch."""
@@ -188,14 +197,18 @@ class MixedDataset:
         if not mixture:
             raise InputError("mixture: expected at least one source")
         self._arguments = (stores, mixture, sequence_length, seed, plan_folder)
-        self.names = [f"{recipe.kind}-{recipe.store}-{recipe.split}" for recipe in mixture]
+        self.names = [f"{number}-{r.kind}-{r.store}-{r.split}" for number, r in enumerate(mixture)]
         self.sources: list[PackedSource] = []
+        opened: dict[tuple[str, str], DocumentStore] = {}
         for number, recipe in enumerate(mixture):
             if recipe.store not in stores:
                 raise InputError(f"mixture: store {recipe.store!r}, expected one of {', '.join(stores)}")
             vocabulary = self.sources[0].vocabulary if self.sources else None
-            store = DocumentStore(stores[recipe.store], recipe.split, vocabulary)
-            folder = plan_folder / f"{number}-{self.names[number]}" if plan_folder else None
+            where = recipe.store, recipe.split
+            if where not in opened:
+                opened[where] = DocumentStore(stores[recipe.store], recipe.split, vocabulary)
+            store = opened[where]
+            folder = plan_folder / self.names[number] if plan_folder else None
             own_seed = int(sha256_json([seed, number])[:15], 16)  # sources cut the same documents in other ways
             self.sources.append(PackedSource(store, recipe, sequence_length, own_seed, folder))
         self._blend = _blend(np.array([recipe.share for recipe in mixture]))
@@ -209,10 +222,13 @@ class MixedDataset:
         return self.sources[source][row]
 
     def origin(self, position: int) -> Origin:
-        """Where each token of a row comes from."""
+        """Where each token of a row comes from, in the source that `source_of` tells."""
         source, row = self._locate(position)
-        found = self.sources[source].origin(row)
-        return Origin(source, found.ids, found.document, found.word, found.frame)
+        return self.sources[source].origin(row)
+
+    def source_of(self, position: int) -> int:
+        """Index of the source that a position reads."""
+        return self._locate(position)[0]
 
     def _locate(self, position: int) -> tuple[int, int]:
         block, within = divmod(position, BLEND_BLOCK)
@@ -220,7 +236,7 @@ class MixedDataset:
         return source, block * int(self._blend.rows[source]) + row
 
     def shares(self, positions: int) -> dict[str, float]:
-        """Realized share of each source in the first `positions` rows, which is its share of the tokens."""
+        """Share of each source in the first `positions` rows: of the tokens, but for the padding that ends an epoch."""
         blocks, rest = divmod(positions, BLEND_BLOCK)
         rows = blocks * self._blend.rows + np.bincount(self._blend.source[:rest], minlength=len(self.names))
         return dict(zip(self.names, (rows / max(1, positions)).tolist(), strict=True))
@@ -253,9 +269,14 @@ def _blend(shares: np.ndarray) -> _Blend:
     return _Blend(source, row, np.bincount(source, minlength=len(shares)))
 
 
-def dev_samples(store: Path, split: str, sequence_length: int) -> list[PackedSample]:
-    """Every document of `split` once as text and once as speech, in rows of one kind each."""
-    documents = DocumentStore(store, split)
+def dev_samples(
+    store: Path, split: str, sequence_length: int, vocabulary: Vocabulary | None = None
+) -> list[PackedSample]:
+    """Every document of `split` once as text and once as speech, in rows of one kind each.
+
+    `vocabulary`: what the store must be made with.
+    """
+    documents = DocumentStore(store, split, vocabulary)
     if not len(documents):
         raise InputError(f"{store}: split {split} holds no documents")
     kinds: tuple[tuple[Kind, str], ...] = (("text", "text_ids"), ("speech", "units"))

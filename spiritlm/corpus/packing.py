@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from spiritlm.corpus.store import DTYPES, DocumentStore
+from spiritlm.tokens.compiled import compiled
 from spiritlm.tokens.emit import Document, Ids, Row, emit, empty_row
 from spiritlm.tokens.samplers import ASR, SENTENCES, TTS, cut, document_key, most_spans
-
-_njit = numba.njit(cache=True, nogil=True)
 
 
 class Split(NamedTuple):
@@ -55,7 +53,7 @@ def split_of(store: DocumentStore) -> Split:
     return Split(*arrays, store.files.keys, store.rates)  # type: ignore[call-arg]
 
 
-@_njit
+@compiled
 def _slice(values: np.ndarray, at: np.ndarray, document: int, itemsize: int) -> np.ndarray:
     """Of an empty stream nothing else is read: a page that is not touched is not fetched."""
     if len(values) == 0:
@@ -64,7 +62,7 @@ def _slice(values: np.ndarray, at: np.ndarray, document: int, itemsize: int) -> 
     return values[at[document] // itemsize : end]
 
 
-@_njit
+@compiled
 def _document(split: Split, number: int, kind: int) -> Document:
     sentences = split.sentences[:0]
     if kind in (SENTENCES, ASR, TTS):
@@ -79,7 +77,7 @@ def _document(split: Split, number: int, kind: int) -> Document:
     )
 
 
-@_njit
+@compiled
 def _emit_document(split: Split, number: int, ids: Ids, drawing: Drawing, row: Row, at: int) -> int:
     document = _document(split, number, drawing.kind)
     words = len(document.words) // 3
@@ -89,14 +87,14 @@ def _emit_document(split: Split, number: int, ids: Ids, drawing: Drawing, row: R
     return emit(document, split.rates, ids, drawing.kind, spans, count, row, at)
 
 
-@_njit
+@compiled
 def measure(split: Split, ids: Ids, drawing: Drawing, nothing: Row, first: int, lengths: np.ndarray) -> None:
     """Fill `lengths` (int64) with the tokens of documents `first`, `first + 1`, ...; `nothing` is an empty row."""
     for number in range(len(lengths)):
         lengths[number] = _emit_document(split, first + number, ids, drawing, nothing, 0)
 
 
-@_njit
+@compiled
 def fill(
     split: Split,
     ids: Ids,

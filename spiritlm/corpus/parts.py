@@ -17,7 +17,7 @@ from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word
 from spiritlm.errors import InputError
 
 MARGIN = 0.25
-"""Seconds of a long pause that are kept on either side of a part."""
+"""Seconds of a long pause that are kept on either side of a part, at most."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,10 @@ def _groups(sentences: Sequence[tuple[Word, ...]], max_pause: float) -> list[lis
 def _part(document: SpokenDocument, groups: Sequence[list[tuple[Word, ...]]], number: int, max_pause: float) -> Part:
     sentences = groups[number]
     first, last = sentences[0][0].start, sentences[-1][-1].end
-    start = 0.0 if number == 0 and first <= max_pause else first - MARGIN
+    margin = min(MARGIN, max_pause / 2)
+    start = 0.0 if number == 0 and first <= max_pause else max(0.0, first - margin)
     to_the_end = number == len(groups) - 1 and document.duration - last <= max_pause
-    end = document.duration if to_the_end else last + MARGIN
+    end = document.duration if to_the_end else last + margin
     id = document.id if len(groups) == 1 else f"{document.id}-{number:04d}"
     moved = tuple(tuple(Word(w.text, w.start - start, w.end - start) for w in sentence) for sentence in sentences)
     return Part(id, start, end, moved)

@@ -6,6 +6,7 @@ it. A pass that only counts finds them; its result is an index on disk, memory-m
     FOLDER/epoch-00002/order.npy   int32 [documents]  the documents, shuffled
     FOLDER/epoch-00002/rows.npy    int64 [rows, 2]    where in `order` a row begins, and how many tokens to leave out
     FOLDER/epoch-00002/plan.json   fingerprint, rows of the epochs before, tokens
+    FOLDER/verified.json           size and time of every file of the store when its sha256 was last found right
 
 A row holds `sequence_length + 1` tokens and begins `sequence_length` after the one before, so every token is the
 label of one row. The last row of an epoch is padded.
@@ -14,24 +15,23 @@ label of one row. The last row of an epoch is padded.
 from __future__ import annotations
 
 import fcntl
-import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 
 from spiritlm.corpus.packing import NOTHING, Drawing, measure, split_of
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
-from spiritlm.run.files import atomic_folder, read_json, remove_partial, sha256_json, write_json
+from spiritlm.run.files import atomic_folder, read_json, sha256_json, write_json
+from spiritlm.tokens.compiled import compiled
 from spiritlm.tokens.emit import Ids
 from spiritlm.tokens.samplers import CUTS_VERSION, document_key, mix
 
-PLAN_FILE = "plan.json"
+PLAN_FILE, VERIFIED_FILE = "plan.json", "verified.json"
 DOCUMENTS_AT_A_TIME = 1 << 14
 
 
@@ -57,7 +57,7 @@ def shuffled(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(_draws(keys, seed, epoch), kind="stable").astype(np.int32)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _draws(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     drawn = np.empty(len(keys), np.uint64)
     for number in range(len(keys)):
@@ -66,11 +66,7 @@ def _draws(keys: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def make_plan(store: DocumentStore, ids: Ids, drawing: Drawing, sequence_length: int, first_row: int) -> EpochPlan:
-    """Count the tokens of every document of `drawing.epoch` and lay them into rows; memory does not grow with them.
-
-    Raises `InputError` where a file of the store is corrupt: every plan reads all of it, so every plan checks it.
-    """
-    store.files.verify()
+    """Count the tokens of every document of `drawing.epoch` and lay them into rows; memory does not grow with them."""
     split, order = split_of(store), shuffled(store.files.keys, drawing.seed, drawing.epoch)
     lengths = np.empty(len(order), np.int64)
     for first in range(0, len(order), DOCUMENTS_AT_A_TIME):
@@ -101,55 +97,76 @@ class Plans:
         self.store, self.ids, self.kind, self.settings = store, ids, kind, settings
         self.sequence_length, self.seed, self.folder = sequence_length, seed, folder
         self.fingerprint = sha256_json(
-            [
-                CUTS_VERSION,
-                store.vocabulary.hash,
-                store.files.manifest["sha256"],
-                kind,
-                settings.tolist(),
-                sequence_length,
-                seed,
-            ]
+            {
+                "cuts": CUTS_VERSION,
+                "vocabulary": store.vocabulary.hash,
+                "store": store.files.manifest["sha256"],
+                "kind": kind,
+                "settings": settings.tolist(),
+                "sequence_length": sequence_length,
+                "seed": seed,
+            }
         )
-        self._epochs: list[EpochPlan] = []
+        self._first_rows = [0]
+        """Of every epoch that is planned, and of the one after them."""
+        self._at_hand: dict[int, EpochPlan] = {}
+        """The epochs read last: each holds two memory maps."""
 
     def drawing(self, epoch: int) -> Drawing:
         return Drawing(self.kind, self.settings, self.seed, epoch)
 
-    def of_row(self, row: int) -> tuple[int, EpochPlan]:
-        """The epoch that holds row `row` of the source. Raises `InputError` where an epoch has no rows at all."""
-        while not self._epochs or row >= self._epochs[-1].first_row + len(self._epochs[-1]):
-            self._epochs.append(self.plan(len(self._epochs)))
-        epoch = bisect_right(self._epochs, row, key=lambda plan: plan.first_row) - 1
-        return epoch, self._epochs[epoch]
-
     @property
     def newest(self) -> int:
         """The last epoch that is planned; -1 before the first."""
-        return len(self._epochs) - 1
+        return len(self._first_rows) - 2
+
+    def of_row(self, row: int) -> tuple[int, EpochPlan]:
+        """The epoch that holds row `row` of the source, and its plan.
+
+        Raises `InputError` where a file of the store is corrupt, a plan is of other settings, or an epoch has no rows.
+        """
+        while row >= self._first_rows[-1]:
+            plan = self.plan(self.newest + 1)
+            if not len(plan):
+                raise InputError(f"{self.store.files.folder}: holds no tokens of this kind")
+            self._first_rows.append(self._first_rows[-1] + len(plan))
+        epoch = bisect_right(self._first_rows, row) - 1
+        return epoch, self.plan(epoch)
 
     def plan(self, epoch: int) -> EpochPlan:
         """Read or make the plan of an epoch, at most the one after `newest`."""
-        last = self._epochs[epoch - 1] if epoch else None
-        first_row = last.first_row + len(last) if last else 0
-        plan = self._on_disk(epoch, first_row) if self.folder else self._fresh(epoch, first_row)
-        if not len(plan):
-            raise InputError(f"{self.store.files.folder}: holds no tokens of this kind")
+        plan = self._at_hand.get(epoch)
+        if plan is None:
+            plan = self._on_disk(self.folder, epoch) if self.folder else self._fresh(epoch)
+            self._at_hand = {**dict(list(self._at_hand.items())[-1:]), epoch: plan}
         return plan
 
-    def _fresh(self, epoch: int, first_row: int) -> EpochPlan:
+    def prepare(self, epoch: int) -> None:
+        """Make the plan of an epoch on disk for `plan` to find; may run in another thread."""
+        if self.folder:
+            self._on_disk(self.folder, epoch)
+
+    def _fresh(self, epoch: int) -> EpochPlan:
+        self.store.files.verify()
+        first_row = self._first_rows[epoch]
         return make_plan(self.store, self.ids, self.drawing(epoch), self.sequence_length, first_row)
 
-    def _on_disk(self, epoch: int, first_row: int) -> EpochPlan:
+    def _on_disk(self, root: Path, epoch: int) -> EpochPlan:
         """One process makes the plan, the others wait for it and map it."""
-        assert self.folder
-        folder = self.folder / f"epoch-{epoch:05d}"
-        if not (folder / PLAN_FILE).is_file():
-            with _locked(self.folder):
+        folder = root / f"epoch-{epoch:05d}"
+        if not (folder / PLAN_FILE).is_file() or not self._known_whole(root):
+            with _locked(root):
+                if not self._known_whole(root):
+                    self.store.files.verify()
+                    write_json(root / VERIFIED_FILE, self.store.files.stamp())
                 if not (folder / PLAN_FILE).is_file():
-                    remove_partial(self.folder)
-                    self._write(self._fresh(epoch, first_row), folder)
+                    self._write(self._fresh(epoch), folder)
         return self._read(folder)
+
+    def _known_whole(self, root: Path) -> bool:
+        """Whether the store is, to the time of its files, the one that was verified for these plans."""
+        verified = root / VERIFIED_FILE
+        return verified.is_file() and read_json(verified) == self.store.files.stamp()
 
     def _write(self, plan: EpochPlan, folder: Path) -> None:
         with atomic_folder(folder) as temporary:
@@ -165,16 +182,16 @@ class Plans:
                 f"{folder}: planned for another store, mixture, sequence length or seed "
                 f"({facts['fingerprint'][:16]}, expected {self.fingerprint[:16]})"
             )
-        order, rows = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("order", "rows"))
+        try:
+            order, rows = (np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in ("order", "rows"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: not a whole plan, remove it to have it made again: {error}") from None
         return EpochPlan(order, rows, facts["first_row"], facts["tokens"])
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with (folder / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)

@@ -92,16 +92,25 @@ def write_split(
 
 
 def merge_splits(parts: Sequence[Path], folder: Path, split: str, vocabulary: Vocabulary) -> dict[str, int]:
-    """Join split folders, in order, into `folder/split`; memory does not grow with them. Returns its counts."""
-    stores = [SplitFiles(part, vocabulary) for part in parts]
+    """Join split folders, in order, into `folder/split`; one is open at a time. Returns its counts.
+
+    Raises `InputError` where a file of a part is corrupt.
+    """
+    keys: list[np.ndarray] = [np.zeros(0, np.int64)]
+    rates: dict[str, float] = {}
     with atomic_folder(folder / split) as temporary, ExitStack() as stack:
-        writers = {}
-        for name, dtype in {**DTYPES, RECORDS: np.uint8}.items():
-            writers[name] = stack.enter_context(IndexedWriter(temporary / name, dtype))
-            for store in stores:
-                writers[name].extend(store.streams[name])
-        keys = np.concatenate([np.zeros(0, np.int64), *(store.keys for store in stores)])
-        return _finish(temporary, writers, keys, stores[0].rates if stores else {}, vocabulary)
+        writers = {
+            name: stack.enter_context(IndexedWriter(temporary / name, dtype))
+            for name, dtype in {**DTYPES, RECORDS: np.uint8}.items()
+        }
+        for part in parts:
+            files = SplitFiles(part, vocabulary)
+            files.verify()
+            for name, writer in writers.items():
+                writer.extend(files.streams[name])
+            keys.append(files.keys.copy())
+            rates = files.rates
+        return _finish(temporary, writers, np.concatenate(keys), rates, vocabulary)
 
 
 def _finish(
@@ -166,6 +175,11 @@ class SplitFiles:
             if found != expected:
                 raise InputError(f"{self.folder / name}: corrupt: sha256 {found[:16]}, expected {expected[:16]}")
         self._verified = True
+
+    def stamp(self) -> dict[str, list[int]]:
+        """Size in bytes and time in ns of every file: the same until one is written again."""
+        found = {name: (self.folder / name).stat() for name in self.manifest["sha256"]}
+        return {name: [file.st_size, file.st_mtime_ns] for name, file in found.items()}
 
     def forget(self) -> None:
         """Give back the memory of everything that was read."""

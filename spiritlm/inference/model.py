@@ -112,7 +112,8 @@ class SpeechTextLM:
                 raise InputError("the prompt is empty: a written piece has no words")
             return self.vocabulary.encode_text(piece)
         units = self.ears.encode(piece.wave, piece.sample_rate).semantic.values
-        return self.vocabulary.encode_units(deduplicate(units)[0]).tolist()
+        units = deduplicate(units)[0] if self.vocabulary.layout.deduplicate else units
+        return self.vocabulary.encode_units(units).tolist()
 
     @torch.inference_mode()
     def generate(self, prompt: Prompt, output: Output, sampling: Sampling) -> list[Segment]:
@@ -139,17 +140,22 @@ class SpeechTextLM:
             attention_mask=torch.ones_like(input_ids),
             suppress_tokens=self.banned_ids(output),
             max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=self.vocabulary.eos,
+            eos_token_id=self.end_ids(output),
             pad_token_id=self.vocabulary.eos,
             **choice,
         )
         return parse(generated[0, len(ids) :].cpu().numpy(), self.vocabulary)
 
+    def end_ids(self, output: Output) -> list[int]:
+        """Ids that end a generation: `</s>`, and what closes a span where one modality is asked for."""
+        closing = {"text": self.vocabulary.closing(TEXT), "speech": self.vocabulary.closing(SPEECH), "any": []}
+        return [self.vocabulary.eos, *closing[output]]
+
     def banned_ids(self, output: Output) -> list[int]:
         """Ids that the asked output forbids: padding rows and `<s>` always; markers and the other modality where
         one modality is asked for. `</s>` stays allowed, so that speech can end (Spirit LM bans it there)."""
         known = np.arange(self.vocabulary.padded_size)
-        allowed = known == self.vocabulary.eos
+        allowed = np.isin(known, self.end_ids(output))
         if output in ("text", "any"):
             allowed |= self.vocabulary.is_text(known)
         if output in ("speech", "any"):
@@ -161,5 +167,5 @@ class SpeechTextLM:
 
     def speak(self, segments: Sequence[Segment], speaker: str | None = None) -> np.ndarray:
         """The speech segments as one waveform, float32 `[samples]` at `self.voice.sample_rate`."""
-        waves = [self.voice.decode(s.units, speaker) for s in segments if s.modality == SPEECH]
+        waves = [self.voice.decode(deduplicate(s.units)[0], speaker) for s in segments if s.modality == SPEECH]
         return np.concatenate([np.zeros(0, dtype=np.float32), *waves])

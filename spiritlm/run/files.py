@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ TEMPORARY = ".partial-"
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write a file to; renamed onto `path` when the block ends well."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     try:
         yield temporary
         flush_to_disk(temporary)
@@ -32,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill; takes the name `path`, replacing what stood there, when the block ends well."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -46,6 +47,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         flush_to_disk(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A name of this process alone, on a file system that several machines share too."""
+    return path.with_name(f"{TEMPORARY}{platform.node()}-{os.getpid()}-{path.name}")
 
 
 def flush_to_disk(path: Path) -> None:

@@ -71,7 +71,7 @@ class Segment:
     text: str
     """Empty for speech."""
     units: np.ndarray
-    """Deduplicated semantic units int64 `[n]`; empty for text."""
+    """Semantic units int64 `[n]`, deduplicated where the layout's are; empty for text."""
 
 
 def parse(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segment]:
@@ -93,7 +93,8 @@ def parse(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segme
             continue
         if is_speech[0]:
             semantic = vocabulary.decode_units(piece[vocabulary.is_unit(piece)])
-            segments.append(Segment(SPEECH, "", deduplicate(semantic)[0]))
+            merged = deduplicate(semantic)[0] if vocabulary.layout.deduplicate else semantic
+            segments.append(Segment(SPEECH, "", merged))
         else:
             segments.append(Segment(TEXT, vocabulary.decode_text(piece), np.zeros(0, dtype=np.int64)))
     return segments

@@ -1,7 +1,8 @@
 """A cut document becomes tokens: ids, what each token is, and where it comes from.
 
 The same function writes a row and, given an empty row, only counts, so a plan and the rows it promises cannot
-disagree. Units are deduplicated inside a speech span; style units are not (Spirit LM, released tokenizer). A speech
+disagree. Where the layout says so, semantic and pitch units are deduplicated inside a speech span; style units never
+are (Spirit LM, released tokenizer). A speech
 span begins with the style and the pitch in force at its start, then style and pitch units follow where they begin,
 before a semantic unit that begins at the same instant; times are compared exactly.
 """
@@ -10,20 +11,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike
 
+from spiritlm.tokens.compiled import compiled
 from spiritlm.tokens.interleave import SPEECH, TEXT
 from spiritlm.tokens.layout import STREAMS
 from spiritlm.tokens.samplers import ANSWER, ASR, NEW_DOCUMENT
 from spiritlm.tokens.vocabulary import Vocabulary
 
+NO_END = 1 << 40
 SEMANTIC, PITCH, STYLE = 1, 2, 3
 """Token modalities beside `TEXT`; see `interleave.MODALITIES`."""
 NO_WORD = -1
 """Word of a token that is in no word and no gap: markers, `<s>`, `</s>`, documents without word times."""
-_njit = numba.njit(cache=True, nogil=True)
+BEGINS = -2
+"""Frame of the token that begins a document."""
 
 
 class Ids(NamedTuple):
@@ -40,6 +43,8 @@ class Ids(NamedTuple):
     semantic: int
     pitch: int
     style: int
+    deduplicate: bool
+    """Whether runs of equal semantic units are one token."""
 
 
 class Document(NamedTuple):
@@ -69,7 +74,7 @@ class Row(NamedTuple):
     word: np.ndarray
     """int32: word of the document, `-2 - gap` for units in a gap, or `NO_WORD`."""
     frame: np.ndarray
-    """int32: index among the document's text ids, or of the unit in its stream; -1 for markers."""
+    """int32: index among the document's text ids, or of the unit in its stream; `BEGINS`, or -1 for markers."""
 
 
 def document_of(
@@ -108,7 +113,9 @@ def ids_of(vocabulary: Vocabulary) -> Ids:
         marker = vocabulary.marker(name)
         return one(vocabulary.opening(modality)) if marker is None else marker
 
-    blocks = [vocabulary.blocks[stream].start if stream in vocabulary.blocks else -1 for stream in STREAMS]
+    semantic, pitch, style = (
+        vocabulary.blocks[stream].start if stream in vocabulary.blocks else -1 for stream in STREAMS
+    )
     return Ids(
         vocabulary.bos,
         vocabulary.eos,
@@ -118,7 +125,10 @@ def ids_of(vocabulary: Vocabulary) -> Ids:
         one(vocabulary.closing(SPEECH)),
         task("[ASR]", TEXT),
         task("[TTS]", SPEECH),
-        *blocks,
+        semantic,
+        pitch,
+        style,
+        vocabulary.layout.deduplicate,
     )
 
 
@@ -128,7 +138,7 @@ def empty_row(tokens: int) -> Row:
     )
 
 
-@_njit
+@compiled
 def emit(
     document: Document, rates: np.ndarray, ids: Ids, kind: int, spans: np.ndarray, count: int, row: Row, at: int
 ) -> int:
@@ -147,7 +157,7 @@ def emit(
             continue
         if new:
             at = _end(ids, modality, written, row, at)
-            at = _put(row, at, ids.bos, of, NO_WORD, -1)
+            at = _put(row, at, ids.bos, of, NO_WORD, BEGINS)
             modality, written, new = -1, True, False
         answer = begins == ANSWER and modality >= 0
         if of != modality or answer:
@@ -161,7 +171,7 @@ def emit(
     return _end(ids, modality, written, row, at)
 
 
-@_njit
+@compiled
 def _bounds(document: Document, span: np.ndarray, modality: int) -> tuple[int, int]:
     """First and end index of a span among the text ids or the semantic units.
 
@@ -175,14 +185,14 @@ def _bounds(document: Document, span: np.ndarray, modality: int) -> tuple[int, i
     return start, end
 
 
-@_njit
+@compiled
 def _put(row: Row, at: int, id: int, modality: int, word: int, frame: int) -> int:
     if 0 <= at < len(row.ids):
         row.ids[at], row.modality[at], row.word[at], row.frame[at] = id, modality, word, frame
     return at + 1
 
 
-@_njit
+@compiled
 def _open(ids: Ids, modality: int, answer: bool, kind: int, row: Row, at: int) -> int:
     id = ids.open_speech if modality == SPEECH else ids.open_text
     if answer:
@@ -190,7 +200,7 @@ def _open(ids: Ids, modality: int, answer: bool, kind: int, row: Row, at: int) -
     return _put(row, at, id, modality, NO_WORD, -1) if id >= 0 else at
 
 
-@_njit
+@compiled
 def _close(ids: Ids, modality: int, row: Row, at: int) -> int:
     id = -1
     if modality >= 0:
@@ -198,7 +208,7 @@ def _close(ids: Ids, modality: int, row: Row, at: int) -> int:
     return _put(row, at, id, modality, NO_WORD, -1) if id >= 0 else at
 
 
-@_njit
+@compiled
 def _end(ids: Ids, modality: int, written: bool, row: Row, at: int) -> int:
     """Close the document that is open, if one is."""
     if not written:
@@ -207,19 +217,19 @@ def _end(ids: Ids, modality: int, written: bool, row: Row, at: int) -> int:
     return _put(row, at, ids.eos, modality, NO_WORD, -1)
 
 
-@_njit
+@compiled
 def _text(document: Document, start: int, end: int, word: int, row: Row, at: int) -> int:
-    words = len(document.words) // 3
-    if at >= len(row.ids) or at + end - start <= 0:
-        return at + end - start
-    for index in range(start, end):
+    """Text ids `[start, end)`; those outside the row are counted without being looked at."""
+    words, after = len(document.words) // 3, at + end - start
+    first = max(start, start - at)
+    for index in range(first, min(end, first + len(row.ids) - max(at, 0))):
         while word + 1 < words and index >= document.words[3 * (word + 1)]:
             word += 1
-        at = _put(row, at, document.text[index], TEXT, word if words else NO_WORD, index)
-    return at
+        _put(row, at + index - start, document.text[index], TEXT, word if words else NO_WORD, index)
+    return after
 
 
-@_njit
+@compiled
 def _speech(
     document: Document,
     rates: np.ndarray,
@@ -243,26 +253,54 @@ def _speech(
         where = NO_WORD
         if words:
             where = word if word < words and word < after and index >= document.words[3 * word + 1] else -2 - word
-        while True:
-            style_due = 0 <= at_style < styles and at_style * rates[0] <= index * rates[2]
-            pitch_due = 0 <= at_pitch < pitches and at_pitch * rates[0] <= index * rates[1]
-            if style_due and (not pitch_due or at_style * rates[1] <= at_pitch * rates[2] or index == start):
-                at = _put(row, at, ids.style + document.style[at_style], STYLE, where, at_style)
-                at_style += 1
-            elif pitch_due:
-                value = int(document.pitch[at_pitch])
-                if value != last_pitch:
-                    at = _put(row, at, ids.pitch + value, PITCH, where, at_pitch)
-                last_pitch = value
-                at_pitch += 1
-            else:
-                break
-        if index == start or document.semantic[index] != document.semantic[index - 1]:
+        at, at_style, at_pitch, last_pitch = _slower(
+            document, rates, ids, index, index == start, where, at_style, at_pitch, last_pitch, row, at
+        )
+        if index == start or not ids.deduplicate or document.semantic[index] != document.semantic[index - 1]:
             at = _put(row, at, ids.semantic + document.semantic[index], SEMANTIC, where, index)
+    if end == len(document.semantic):  # slower units may go on behind the last semantic one
+        where = -2 - words if words else NO_WORD
+        at, _, _, _ = _slower(document, rates, ids, NO_END, False, where, at_style, at_pitch, last_pitch, row, at)
     return at
 
 
-@_njit
+@compiled
+def _slower(
+    document: Document,
+    rates: np.ndarray,
+    ids: Ids,
+    until: int,
+    restate: bool,
+    where: int,
+    at_style: int,
+    at_pitch: int,
+    last_pitch: int,
+    row: Row,
+    at: int,
+) -> tuple[int, int, int, int]:
+    """Style and pitch units that begin up to semantic unit `until`, in order of time, style first.
+
+    Returns where the row goes on, the next style and pitch unit, and the last pitch written.
+    """
+    pitches = len(document.pitch) if ids.pitch >= 0 else 0
+    styles = len(document.style) if ids.style >= 0 else 0
+    while True:
+        style_due = 0 <= at_style < styles and at_style * rates[0] <= until * rates[2]
+        pitch_due = 0 <= at_pitch < pitches and at_pitch * rates[0] <= until * rates[1]
+        if style_due and (not pitch_due or at_style * rates[1] <= at_pitch * rates[2] or restate):
+            at = _put(row, at, ids.style + document.style[at_style], STYLE, where, at_style)
+            at_style += 1
+        elif pitch_due:
+            value = int(document.pitch[at_pitch])
+            if value != last_pitch:
+                at = _put(row, at, ids.pitch + value, PITCH, where, at_pitch)
+            last_pitch = value
+            at_pitch += 1
+        else:
+            return at, at_style, at_pitch, last_pitch
+
+
+@compiled
 def _in_force(start: int, rates: np.ndarray, stream: int) -> int:
     """The unit of a slower stream that covers the beginning of semantic unit `start`."""
     unit = int(start * rates[stream] / rates[0])

@@ -11,11 +11,11 @@ A layout is made from ordered lists, never from the order of keys in a file, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
@@ -88,6 +88,9 @@ class Layout:
     """Begins every document."""
     eos: int = 2
     pad_to_multiple: int = 128
+    deduplicate: bool = True
+    """Whether a run of equal semantic units is one token (Spirit LM) or not (GLM-4-Voice, whose decoder needs the
+    time)."""
 
     def __post_init__(self) -> None:
         """Raises `InputError` where two names share an id or a span's marker is not among the markers."""
@@ -124,6 +127,12 @@ class BlockRecipe(Recipe):
     """How unit `{}` is written, for example `"[Hu{}]"`."""
     size: PositiveInt
 
+    @model_validator(mode="after")
+    def _check(self) -> BlockRecipe:
+        if self.token.count("{}") != 1:
+            raise InputError(f"vocabulary.blocks: token {self.token!r}: expected one {{}} for the number of the unit")
+        return self
+
 
 class LayoutRecipe(Recipe):
     """The part of a recipe that says how ids are laid out."""
@@ -139,6 +148,8 @@ class LayoutRecipe(Recipe):
     """Free layouts only: the markers before and after a span of text; "" for none."""
     speech: tuple[str, str] = (SPEECH_MARKER, "")
     """Free layouts only."""
+    deduplicate: bool = True
+    """Free layouts only: whether a run of equal semantic units is one token."""
     pad_to_multiple: PositiveInt = 128
 
     def layout(self, text_size: int, bos: int, eos: int, units: Mapping[str, int]) -> Layout:
@@ -147,6 +158,7 @@ class LayoutRecipe(Recipe):
             blocks = [(block.name, block.token, block.size) for block in self.blocks]
             spans = Wrap(*self.text), Wrap(*self.speech)
             made = _stacked(text_size, self.markers, blocks, self.tasks, spans, bos, eos, self.pad_to_multiple)
+            made = replace(made, deduplicate=self.deduplicate)
         elif self.name == "glm-4-voice":
             made = glm_4_voice()
         else:
@@ -183,6 +195,7 @@ def glm_4_voice() -> Layout:
         bos=GLM_MARKERS["<sop>"],
         eos=GLM_MARKERS["<|endoftext|>"],
         pad_to_multiple=GLM_PAD_TO,
+        deduplicate=False,
     )
 
 
@@ -208,6 +221,3 @@ def _stacked(
         end += size
     ids |= {task: end + number for number, task in enumerate(tasks)}
     return Layout(text_size, ids, tuple(made), *spans, bos, eos, pad_to_multiple)
-
-
-LAYOUTS = (*get_args(LayoutName), "free")

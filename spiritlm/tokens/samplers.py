@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from spiritlm.tokens.compiled import compiled
 from spiritlm.tokens.interleave import SPEECH, TEXT
 
 TEXT_ONLY, SPEECH_ONLY, SPANS, POISSON, SENTENCES, ASR, TTS = range(7)
@@ -26,10 +26,9 @@ CUTS_VERSION = 1
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLY_1, _MULTIPLY_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _30, _27, _31, _32, _11, _1 = (np.uint64(n) for n in (30, 27, 31, 32, 11, 1))
-_njit = numba.njit(cache=True, nogil=True)
 
 
-@_njit
+@compiled
 def mix(x: np.uint64) -> np.uint64:
     """SplitMix64's output function."""
     x = (x ^ (x >> _30)) * _MULTIPLY_1
@@ -37,7 +36,7 @@ def mix(x: np.uint64) -> np.uint64:
     return x ^ (x >> _31)
 
 
-@_njit
+@compiled
 def document_key(seed: int, epoch: int, document: int) -> np.uint64:
     """The key of one document's draws in one epoch; `document` is its key in the store, int64."""
     key = mix(np.uint64(seed) + GOLDEN)
@@ -45,20 +44,20 @@ def document_key(seed: int, epoch: int, document: int) -> np.uint64:
     return mix(key ^ np.uint64(document))
 
 
-@_njit
+@compiled
 def below(key: np.uint64, count: int, limit: int) -> int:
     """Draw `count` of a key: an integer in `[0, limit)`, `limit` < 2**32."""
     draw = mix(key + (np.uint64(count) + _1) * GOLDEN)
     return np.int64(((draw >> _32) * np.uint64(limit)) >> _32)  # type: ignore[return-value]
 
 
-@_njit
+@compiled
 def uniform(key: np.uint64, count: int) -> float:
     """Draw `count` of a key: a float in `[0, 1)`."""
     return np.float64(mix(key + (np.uint64(count) + _1) * GOLDEN) >> _11) / 9007199254740992.0
 
 
-@_njit
+@compiled
 def most_spans(kind: int, words: int, sentences: int) -> int:
     """Rows that hold any cut of a document."""
     if kind in (TEXT_ONLY, SPEECH_ONLY):
@@ -66,7 +65,7 @@ def most_spans(kind: int, words: int, sentences: int) -> int:
     return 2 * max(sentences, 1) if kind in (ASR, TTS, SENTENCES) else words + 1
 
 
-@_njit
+@compiled
 def cut(kind: int, settings: np.ndarray, key: np.uint64, words: int, sentences: np.ndarray, spans: np.ndarray) -> int:
     """Fill `spans` (int32 `[most_spans, 4]`) and return their number; they cover `[0, words)` in order.
 
@@ -86,7 +85,7 @@ def cut(kind: int, settings: np.ndarray, key: np.uint64, words: int, sentences: 
     return _pairs(kind, settings, key, words, sentences, spans)
 
 
-@_njit
+@compiled
 def _turns(settings: np.ndarray, key: np.uint64, words: int, spans: np.ndarray) -> int:
     """Spirit LM (section 3.1): text and speech take turns, first modality at random, lengths uniform.
 
@@ -103,7 +102,7 @@ def _turns(settings: np.ndarray, key: np.uint64, words: int, spans: np.ndarray) 
     return count
 
 
-@_njit
+@compiled
 def _poisson(settings: np.ndarray, key: np.uint64, words: int, spans: np.ndarray) -> int:
     """GLM-4-Voice (synthetic interleaved data): spans of Poisson length become speech, up to a share of the words.
 
@@ -129,7 +128,7 @@ def _poisson(settings: np.ndarray, key: np.uint64, words: int, spans: np.ndarray
     return _place(key, draws, words - spoken, lengths, spans, words)
 
 
-@_njit
+@compiled
 def _place(key: np.uint64, draws: int, text_words: int, lengths: int, spans: np.ndarray, words: int) -> int:
     """Put the lengths in order into the `text_words + 1` places around the text words, chosen at random."""
     drawn = np.empty(lengths, np.int32)
@@ -160,7 +159,7 @@ def _place(key: np.uint64, draws: int, text_words: int, lengths: int, spans: np.
     return count
 
 
-@_njit
+@compiled
 def _chosen(key: np.uint64, draw: int, left: int, places: int) -> int:
     """How many of `left` spans go into the next of `places` places: selection sampling (Knuth, algorithm S)."""
     if left > places:
@@ -168,7 +167,7 @@ def _chosen(key: np.uint64, draw: int, left: int, places: int) -> int:
     return 1 if below(key, draw, places) < left else 0
 
 
-@_njit
+@compiled
 def _sentences(settings: np.ndarray, key: np.uint64, words: int, sentences: np.ndarray, spans: np.ndarray) -> int:
     """Plain alternation: text and speech take turns at the ends of sentences, first modality at random.
 
@@ -185,7 +184,7 @@ def _sentences(settings: np.ndarray, key: np.uint64, words: int, sentences: np.n
     return count
 
 
-@_njit
+@compiled
 def _pairs(
     kind: int, settings: np.ndarray, key: np.uint64, words: int, sentences: np.ndarray, spans: np.ndarray
 ) -> int:
@@ -205,6 +204,6 @@ def _pairs(
     return count
 
 
-@_njit
+@compiled
 def _set(spans: np.ndarray, number: int, modality: int, start: int, end: int, begins: int) -> None:
     spans[number, 0], spans[number, 1], spans[number, 2], spans[number, 3] = modality, start, end, begins

@@ -20,7 +20,7 @@ from spiritlm.tokens.interleave import SPEECH
 from spiritlm.tokens.layout import Block, Layout, Wrap
 from spiritlm.tokens.text import TextTokenizer, load_text_tokenizer, save_text_tokenizer
 
-MANIFEST, VERSION = "vocabulary.json", 2
+MANIFEST, VERSION = "vocabulary.json", 3
 
 
 class Vocabulary:
@@ -87,6 +87,7 @@ class Vocabulary:
             "blocks": [asdict(block) for block in sorted(layout.blocks, key=lambda block: block.start)],
             "spans": {"text": asdict(layout.text), "speech": asdict(layout.speech)},
             "pad_to_multiple": layout.pad_to_multiple,
+            "deduplicate": layout.deduplicate,
             "padded_size": self.padded_size,
         }
 
@@ -168,6 +169,7 @@ class Vocabulary:
             manifest["bos"],
             manifest["eos"],
             manifest["pad_to_multiple"],
+            manifest["deduplicate"],
         )
         vocabulary = cls(load_text_tokenizer(folder), layout)
         vocabulary.require_hash(manifest["hash"], folder / MANIFEST)
