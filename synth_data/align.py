@@ -10,7 +10,6 @@ with the shards that are left.
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,9 @@ class AlignRecipe(StageRecipe):
     """Of the TextGrid files."""
     margin: NonNegativeFloat = 0.25
     """Seconds around a sentence in which it is looked for too."""
-    min_score: float = -math.inf
-    """Mean log-probability of a frame under which a sentence is rejected."""
+    min_score: float = -3.0
+    """Mean log-probability of a frame of its words under which a sentence is rejected: about what a model gives that
+    guesses. Most transcripts of something else lie below, hardly any right one."""
     shard_hours: PositiveFloat = 0.5
     """Hours of audio of a shard; on a cluster, give each at least ten minutes of work."""
     executor: ExecutorRecipe = ExecutorRecipe()

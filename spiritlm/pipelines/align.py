@@ -7,6 +7,7 @@ input has word times already, pairs of found and given word starts are kept, to 
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -135,9 +136,9 @@ class ReadAlignments(PipelineStep):
 def aligned(document: SpokenDocument, kept: Sequence[tuple[Sentence, list[AlignedWord]]]) -> Aligned:
     """`document` with the sentences in `kept` and the words found in them."""
     words = [word for _, found in kept for word in found]
+    last = math.floor(10_000 * document.duration) / 10_000  # as times are rounded
     sentences = tuple(
-        Sentence.of_words([Word(w.text, w.start, max(w.start, min(w.end, document.duration))) for w in found])
-        for _, found in kept
+        Sentence.of_words([Word(w.text, min(w.start, last), min(w.end, last)) for w in found]) for _, found in kept
     )
     given = tuple(start for sentence, _ in kept for start in _given_starts(sentence))
     return Aligned(replace(document, sentences=sentences), _mean_score(words), given)

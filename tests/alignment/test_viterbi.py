@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ def best_score(log_probs: np.ndarray, labels: list[int], blank: int) -> float:
 )
 def test_the_path_is_the_best_of_all(seed: int, frames: int, labels: list[int], blank: int) -> None:
     labels = [label + (label >= blank) for label in labels]  # never the blank
-    repeats = sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+    repeats = sum(a == b for a, b in pairwise(labels))
     log_probs = random_log_probs(seed, frames, 5)
     if len(labels) + repeats > frames:
         with pytest.raises(InputError, match="at least"):
