@@ -18,8 +18,8 @@ from pydantic import PositiveInt
 
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.mel import FRAME_RATE, HOP, MELS, SAMPLE_RATE, log_mel
-from spiritlm.corpus.manifest import corpus_root
-from spiritlm.corpus.store import DocumentStore
+from spiritlm.corpus.manifest import corpus_root, inside
+from spiritlm.corpus.store import DocumentStore, Record
 from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path
 from spiritlm.run.fit import FitRecipe, fit, process_group
@@ -103,8 +103,11 @@ def _training_crops(
     """The first process computes the mel frames of the whole split into a file; all of them map it."""
     units = [document.semantic for document in store]
     if is_main_process() and not _mel_file(folder).is_file():
-        root, frames = corpus_root(recipe.speech), config.frames_per_unit
-        work = [(root / record.audio, frames * len(u)) for record, u in zip(store.records, units, strict=True)]
+        frames = config.frames_per_unit
+        work = [
+            (_audio(recipe.speech, record), record.start, frames * len(u))
+            for record, u in zip(store.records, units, strict=True)
+        ]
         _write_mels(_mel_file(folder), work)
     if dist.is_initialized():
         dist.barrier()
@@ -113,10 +116,18 @@ def _training_crops(
     return UnitMelCrops(units, speakers, mel, config.frames_per_unit)
 
 
-def _write_mels(path: Path, work: list[tuple[Path, int]]) -> None:
-    """Log-mel float16 `[frames, 80]` of the files one after the other, each of the given number of frames."""
+def _audio(corpus: Path, record: Record) -> Path:
+    """Raises `InputError` for a path that leaves the corpus."""
+    root = corpus_root(corpus)
+    if not inside(root, Path(record.audio)):
+        raise InputError(f"{record.id}: the path {record.audio} leaves {root}")
+    return root / record.audio
+
+
+def _write_mels(path: Path, work: list[tuple[Path, float, int]]) -> None:
+    """Log-mel float16 `[frames, 80]` one after the other: of each file, from a second on, a number of frames."""
     with atomic_path(path) as temporary:
-        shape = (sum(frames for _, frames in work), MELS)
+        shape = (sum(frames for _, _, frames in work), MELS)
         mel = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
         start = 0
         for part in track(map_in_workers(_mel_of_file, work), "mel", len(work)):
@@ -125,11 +136,11 @@ def _write_mels(path: Path, work: list[tuple[Path, int]]) -> None:
         mel.flush()
 
 
-def _mel_of_file(work: tuple[Path, int]) -> np.ndarray:
+def _mel_of_file(work: tuple[Path, float, int]) -> np.ndarray:
     """float16 `[frames, 80]`: silence is added, or the end cut, to have exactly as many frames as asked for."""
     torch.set_num_threads(1)
-    path, frames = work
-    wave = read_audio(path, SAMPLE_RATE)[: frames * HOP]
+    path, start, frames = work
+    wave = read_audio(path, SAMPLE_RATE)[round(start * SAMPLE_RATE) :][: frames * HOP]
     return log_mel(np.pad(wave, (0, frames * HOP - len(wave)))).half().numpy()
 
 
@@ -143,13 +154,14 @@ def _measure(
     recipe: TrainVoiceRecipe, decoder: RegressionDecoder, tokenizer: SpeechTokenizer, mean_frame: torch.Tensor
 ) -> dict[str, float]:
     """Means over dev recordings of known speakers; see `_measure_recording`."""
-    root, store = corpus_root(recipe.speech), DocumentStore(recipe.store, "dev")
+    store = DocumentStore(recipe.store, "dev")
     known = [i for i, record in enumerate(store.records) if record.speaker in decoder.speakers]
     known = known[: recipe.dev_recordings]
     rows = []
     for i in track(known, "measure", len(known)):
         record, units = store.records[i], store[i].semantic
-        rows.append(_measure_recording(decoder, tokenizer, mean_frame, root / record.audio, units, record.speaker))
+        audio = _audio(recipe.speech, record), record.start
+        rows.append(_measure_recording(decoder, tokenizer, mean_frame, audio, units, record.speaker))
     means = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in (rows[0] if rows else {})}
     return {"dev_recordings": len(rows), **means}
 
@@ -158,7 +170,7 @@ def _measure_recording(
     decoder: RegressionDecoder,
     tokenizer: SpeechTokenizer,
     mean_frame: torch.Tensor,
-    audio: Path,
+    audio: tuple[Path, float],
     units: np.ndarray,
     speaker: str,
 ) -> dict[str, float]:
@@ -169,7 +181,7 @@ def _measure_recording(
     second of sound.
     """
     values, durations = deduplicate(units)
-    target = torch.from_numpy(_mel_of_file((audio, decoder.config.frames_per_unit * len(units)))).float()
+    target = torch.from_numpy(_mel_of_file((*audio, decoder.config.frames_per_unit * len(units)))).float()
     mel = decoder.mel(values, speaker, durations).cpu()
     heard = tokenizer.encode(griffin_lim(mel).numpy(), SAMPLE_RATE).semantic.values
     started = time.monotonic()

@@ -25,8 +25,12 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError, Stopped
+from spiritlm.run.files import read_json, write_json
 from spiritlm.run.progress import progress
 from spiritlm.run.workers import map_in_workers
+
+JOB_FILE = "job.json"
+"""Beside datatrove's logs: the SLURM job that the shards were last handed to."""
 
 
 class ExecutorRecipe(Recipe):
@@ -71,7 +75,7 @@ def run_pipeline(
             for _ in map_in_workers(work, left, recipe.workers, chunk=1):
                 bar.advance()
     elif left:
-        _submit(executor, recipe.kind)
+        _submit(executor, recipe.kind, folder / JOB_FILE)
     if left := executor.get_incomplete_ranks():
         raise Stopped(f"{len(left)} of {shards} shards are not finished ({recipe.kind}); run the same command later")
 
@@ -84,11 +88,22 @@ def _run_shard(steps: list[PipelineStep], shards: int, folder: Path, rank: int) 
         ).run()
 
 
-def _submit(executor: PipelineExecutor, kind: str) -> None:
+def _submit(executor: PipelineExecutor, kind: str, job: Path) -> None:
+    """Hand the shards over, unless the SLURM job that has them is still there: it would run them twice."""
     try:
+        if kind == "slurm" and job.is_file() and _is_queued(str(read_json(job)["id"])):
+            return
         executor.run()
+        if kind == "slurm":
+            write_json(job, {"id": executor.job_id})
     except (ImportError, OSError, subprocess.CalledProcessError) as error:
         raise InputError(f'executor.kind = "{kind}": {str(error).strip()}') from None
+
+
+def _is_queued(job: str) -> bool:
+    """Whether SLURM has the job waiting or running; it knows nothing of one that is long over."""
+    found = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    return found.returncode == 0 and bool(found.stdout.strip())
 
 
 def _executor(steps: list[PipelineStep], shards: int, folder: Path, recipe: ExecutorRecipe) -> PipelineExecutor:

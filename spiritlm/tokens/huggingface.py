@@ -7,16 +7,21 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from spiritlm.errors import InputError
 from spiritlm.run.files import write_json
 from spiritlm.tokens.text import SentencePieceText
 from spiritlm.tokens.vocabulary import Vocabulary
+
+SAMPLES = ("the", "It rained.", "One\nTwo\n\nthree", "a  b", "\ufb01ne Ⅳ №", "don't, 1,000")
+"""Where sentencepiece models differ from each other."""
 
 
 def save_huggingface_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json`, which `AutoTokenizer.from_pretrained(folder)` reads.
 
     Ids equal `Vocabulary`'s for text, markers and units alike; `<s>` is put before everything, as Spirit LM does. Over
-    a fast tokenizer that puts no space before the text, a word has its ids only after a space.
+    a fast tokenizer that puts no space before the text, a word has its ids only after a space. Raises `InputError` for
+    a sentencepiece model that a fast tokenizer cannot stand in for (its own normalization rules, no space before text).
     """
     text = vocabulary.text
     tokenizer = _from_pieces(text) if isinstance(text, SentencePieceText) else Tokenizer.from_str(text.data.decode())
@@ -63,11 +68,20 @@ def _from_pieces(text: SentencePieceText) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=text.token(0), fuse_unk=True, byte_fallback=True))
     else:
         tokenizer = Tokenizer(models.Unigram(list(scores.items()), unk_id=0, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=True, right=True)]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    one_space = text.model.encode("a  b") == text.model.encode("a b")
+    if one_space:
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Replace(Regex(" +"), " "), normalizers.Replace(Regex("^ | $"), "")]
+        )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=one_space)
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
+    for sample in SAMPLES:
+        expected, found = text.encode_document(sample), tokenizer.encode(sample, add_special_tokens=False).ids
+        if found != expected:
+            raise InputError(
+                f"text tokenizer: {sample!r} has ids {expected}, as a Hugging Face tokenizer {found}: a sentencepiece "
+                "model without its own normalization and with a space before the text is expected"
+            )
     return tokenizer

@@ -1,16 +1,19 @@
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from spiritlm.errors import InputError
 from spiritlm.tokens.huggingface import save_huggingface_tokenizer
 from spiritlm.tokens.layout import Block, Layout, Wrap, spirit
-from spiritlm.tokens.text import HuggingFaceText, TextTokenizer
+from spiritlm.tokens.text import HuggingFaceText, SentencePieceText, TextTokenizer
 from spiritlm.tokens.vocabulary import Vocabulary
 
 from_pieces = pytest.mark.parametrize("kind", ["unigram", "bpe"])
@@ -66,14 +69,26 @@ def test_control_tokens(pair: tuple[Vocabulary, Any]) -> None:
 def test_text_has_the_same_ids(saved: dict[str, tuple[Vocabulary, Any]], kind: str, text: str) -> None:
     vocabulary, tokenizer = saved[kind]
     ids = tokenizer(text)["input_ids"]
-    assert ids == [vocabulary.bos, *vocabulary.encode_text(text)]
-    assert tokenizer.decode(ids[1:]) == vocabulary.decode_text(ids[1:]) == " ".join(text.split())
+    assert ids == [vocabulary.bos, *vocabulary.text.encode_document(text)]
+    assert tokenizer.decode(ids[1:]) == vocabulary.decode_text(ids[1:])
+    assert tokenizer(" ".join(text.split()))["input_ids"] == [vocabulary.bos, *vocabulary.encode_text(text)]
 
 
 @given(st.sampled_from(["unigram", "bpe"]), st.text("Tomthelkwns.fish,'Zë日\n [] ", max_size=60))
 def test_any_text_has_the_same_ids(saved: dict[str, tuple[Vocabulary, Any]], kind: str, text: str) -> None:
     vocabulary, tokenizer = saved[kind]
-    assert tokenizer(text)["input_ids"] == [vocabulary.bos, *vocabulary.encode_text(text)]
+    assert tokenizer(text)["input_ids"] == [vocabulary.bos, *vocabulary.text.encode_document(text)]
+
+
+def test_a_model_that_normalizes_text_is_not_exported(tmp_path: Path) -> None:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the fine fish"] * 50), model_writer=model, vocab_size=290, hard_vocab_limit=False,
+        byte_fallback=True, normalization_rule_name="nmt_nfkc", minloglevel=2,
+    )  # fmt: skip
+    text = SentencePieceText(model.getvalue())
+    with pytest.raises(InputError, match="without its own normalization"):
+        save_huggingface_tokenizer(Vocabulary(text, spirit(text.size, {"semantic": 9}, text.bos, text.eos)), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["byte-level", "metaspace"])
