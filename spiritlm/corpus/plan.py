@@ -26,7 +26,7 @@ import numpy as np
 from spiritlm.corpus.packing import NOTHING, Drawing, measure, split_of
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
-from spiritlm.run.files import atomic_folder, read_json, sha256_json, write_json
+from spiritlm.run.files import atomic_folder, read_json, remove_partial, sha256_json, write_json
 from spiritlm.tokens.compiled import compiled
 from spiritlm.tokens.emit import Ids
 from spiritlm.tokens.samplers import CUTS_VERSION, document_key, mix
@@ -160,6 +160,7 @@ class Plans:
                     self.store.files.verify()
                     write_json(root / VERIFIED_FILE, self.store.files.stamp())
                 if not (folder / PLAN_FILE).is_file():
+                    remove_partial(root, of_this_machine=True)  # a lock may not hold across machines
                     self._write(self._fresh(epoch), folder)
         return self._read(folder)
 

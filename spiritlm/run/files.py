@@ -63,9 +63,9 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_partial(folder: Path) -> None:
+def remove_partial(folder: Path, of_this_machine: bool = False) -> None:
     """Delete what a killed process left under a temporary name in `folder` (not in its sub-folders)."""
-    for left in folder.glob(f"{TEMPORARY}*"):
+    for left in folder.glob(f"{TEMPORARY}{platform.node()}-*" if of_this_machine else f"{TEMPORARY}*"):
         if left.is_dir():
             shutil.rmtree(left)
         else:

@@ -83,7 +83,7 @@ def told(data: MixedDataset, epoch: int = 0) -> Origin:
     parts = {name: [getattr(origins[0], name)[:1], *(getattr(o, name)[1:] for o in origins)] for name in names}
     joined = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     known = joined["document"] >= 0
-    return Origin(0, *(joined[name][known] for name in names))
+    return Origin(*(joined[name][known] for name in names))
 
 
 # what a row is
@@ -298,7 +298,7 @@ def test_any_position_from_a_copy(store: Path, position: int, seed: int) -> None
     assert same(data[position], copied[position])
     one, two = data.origin(position), copied.origin(position)
     np.testing.assert_array_equal(one.ids[1:], data[position].labels)
-    assert one.source == two.source
+    assert data.source_of(position) == copied.source_of(position)
     np.testing.assert_array_equal(one.document, two.document)
 
 
@@ -320,7 +320,7 @@ def test_the_next_epoch_is_planned_while_this_one_is_read(store: Path, tmp_path:
     rows = len(rows_of(data))
     data[rows // 2 - 1]
     time.sleep(0.05)
-    assert [path.name for path in folder.iterdir()] == ["epoch-00000"]
+    assert [path.name for path in folder.glob("epoch-*")] == ["epoch-00000"]
     data[rows // 2 + 1]
     deadline = time.monotonic() + 20
     while not (folder / "epoch-00001" / "plan.json").is_file() and time.monotonic() < deadline:
@@ -374,10 +374,11 @@ def test_the_mixture_holds_over_a_hundred_thousand_rows(store: Path) -> None:
     tokens: Counter[int] = Counter()
     for position in range(100_000):
         origin = data.origin(position)
-        counted[origin.source] += 1
-        tokens[origin.source] += int((origin.document[1:] >= 0).sum())
+        number = data.source_of(position)
+        counted[number] += 1
+        tokens[number] += int((origin.document[1:] >= 0).sum())
     shares = data.shares(100_000)
-    assert list(shares) == [f"{kind}-main-train" for kind in wanted]
+    assert list(shares) == [f"{number}-{kind}-main-train" for number, kind in enumerate(wanted)]
     for number, share in enumerate(wanted.values()):
         assert list(shares.values())[number] == counted[number] / 100_000
         assert abs(counted[number] / 100_000 - share) <= 0.005 * share
@@ -401,7 +402,7 @@ def test_each_source_reads_its_rows_one_after_the_other(store: Path, first: int)
     data = dataset(store, source("text", 3), source("speech", 2), length=256)
     taken = [round(share * first) for share in data.shares(first).values()]
     for position in range(first, first + 60):
-        number = data.origin(position).source
+        number = data.source_of(position)
         assert same(data[position], data.sources[number][taken[number]])
         taken[number] += 1
     assert [round(share * (first + 60)) for share in data.shares(first + 60).values()] == taken
@@ -412,11 +413,11 @@ def test_stores_are_mixed_by_name(store: Path, tmp_path: Path, documents: Named,
     write_split(tmp_path, "train", [(Record("only"), document_of((5, 6, 7)))], {}, task_vocabulary)
     recipe = [source("speech", 1), source("text", 3, store="texts")]
     data = MixedDataset({"main": store, "texts": tmp_path, "unused": tmp_path / "absent"}, recipe, 32, 0)
-    assert data.names == ["speech-main-train", "text-texts-train"]
-    assert data.shares(4000) == {"speech-main-train": 0.25, "text-texts-train": 0.75}
+    assert data.names == ["0-speech-main-train", "1-text-texts-train"]
+    assert data.shares(4000) == {"0-speech-main-train": 0.25, "1-text-texts-train": 0.75}
     for position in range(8):
-        row, origin = data[position], data.origin(position)
-        expected = {TEXT} if origin.source else {1, 2, 3}
+        row = data[position]
+        expected = {TEXT} if data.source_of(position) else {1, 2, 3}
         assert set(row.modality[(row.loss_mask > 0) & (row.labels != task_vocabulary.eos)].tolist()) <= expected
 
 
@@ -463,7 +464,7 @@ def test_a_plan_of_another_run_is_refused(store: Path, tmp_path: Path) -> None:
 def test_prepare_tells_rows_and_tokens(store: Path) -> None:
     data = dataset(store, source("text"))
     rows = rows_of(data)
-    assert data.prepare() == {"text-main-train": {"rows": len(rows), "tokens": len(told(data).ids)}}
+    assert data.prepare() == {"0-text-main-train": {"rows": len(rows), "tokens": len(told(data).ids)}}
 
 
 def test_dev_rows_hold_every_document_once_in_each_modality(

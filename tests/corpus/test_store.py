@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spiritlm.corpus.packing import Drawing
-from spiritlm.corpus.plan import make_plan
+from spiritlm.corpus.plan import Plans
 from spiritlm.corpus.store import DTYPES, DocumentStore, Record, merge_splits, write_split
 from spiritlm.errors import InputError
 from spiritlm.tokens.emit import Document, document_of, ids_of
@@ -141,7 +140,7 @@ def test_no_plan_is_made_from_a_corrupt_store(copy: Path, name: str) -> None:
     with pytest.raises(InputError, match=rf"{name}: corrupt"):
         read.check()
     with pytest.raises(InputError, match=rf"{name}: corrupt"):
-        make_plan(read, ids_of(read.vocabulary), Drawing(0, np.zeros(4), 0, 0), 64, 0)
+        Plans(read, ids_of(read.vocabulary), 0, np.zeros(4), 64, 0, None).of_row(0)
 
 
 def test_another_vocabulary_is_refused_with_both_hashes(copy: Path, task_vocabulary: Vocabulary) -> None:
