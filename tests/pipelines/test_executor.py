@@ -152,9 +152,9 @@ def test_recipes_that_break_a_batch_script_are_refused(tmp_path: Path) -> None:
 CLUSTER = {
     "sbatch": """#!/bin/bash
 echo "$@" >> {folder}/submitted
-script="${{@: -1}}"
+script="${@: -1}"
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
-if [ -e {folder}/idle ]; then last=; fi
+if [ -e {folder}/idle ]; then last=; echo 7 waits > {folder}/queue; fi
 for task in $([ -n "$last" ] && seq 0 "$last"); do
     SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=localhost bash "$script" >> {folder}/output 2>&1
 done
@@ -162,6 +162,7 @@ echo Submitted batch job 7
 """,
     "srun": '#!/bin/bash\nwhile [ "$1" != launch_pickled_pipeline ]; do shift; done\nexec "$@"\n',
     "scontrol": "#!/bin/bash\necho localhost\n",
+    "squeue": '#!/bin/bash\n[ "$*" = "--noheader --jobs 7" ] && cat {folder}/queue\n',
 }
 
 
@@ -171,10 +172,15 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cluster"
     folder.mkdir()
     for name, text in CLUSTER.items():
-        (folder / name).write_text(text.format(folder=folder) if name == "sbatch" else text)
+        (folder / name).write_text(text.replace("{folder}", str(folder)))
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return folder
+
+
+def arrays(cluster: Path) -> int:
+    """How many arrays were handed in."""
+    return (cluster / "submitted").read_text().count("RUN_OFFSET")
 
 
 def test_a_slurm_array_fills_a_store(cluster: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
@@ -189,13 +195,15 @@ def test_a_slurm_array_fills_a_store(cluster: Path, tmp_path: Path, vocabulary: 
         WriteShard(work, tmp_path, {}),
     ]
     (cluster / "idle").touch()
-    with pytest.raises(Stopped, match=r"2 of 2 shards are not finished \(slurm\)"):
-        run_pipeline(steps, 2, work / "log", slurm())
+    for _ in range(2):  # the second time the job is in the queue and is not handed in again
+        with pytest.raises(Stopped, match=r"2 of 2 shards are not finished \(slurm\)"):
+            run_pipeline(steps, 2, work / "log", slurm())
+        assert arrays(cluster) == 1
     (cluster / "idle").unlink()
-    run_pipeline(steps, 2, work / "log", slurm())
-    submitted = (cluster / "submitted").read_text().count("\n")
-    run_pipeline(steps, 2, work / "log", slurm())
-    assert (cluster / "submitted").read_text().count("\n") == submitted
+    (cluster / "queue").write_text("")
+    for _ in range(2):
+        run_pipeline(steps, 2, work / "log", slurm())
+        assert arrays(cluster) == 2
     counts = join_shards(work, ["train", "train"], tmp_path, vocabulary, 0.5)
     assert (counts["rejected"], counts["train"]["documents"]) == (2, 2)
     assert [row["item"] for row in read_jsonl(tmp_path / "rejects.jsonl")] == ["0.jsonl:2", "1.jsonl:2"]
