@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,14 @@ from spiritlm.alignment.mel_ctc import MelCtcModel
 from spiritlm.run.files import read_json, read_jsonl
 
 REPO = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 def program(name: str, recipe: str, *overrides: str) -> subprocess.CompletedProcess[str]:
     paths = (str(REPO / f"synth_data/{name}.py"), str(REPO / f"synth_data/recipes/{recipe}-tiny.toml"))
-    return subprocess.run([sys.executable, *paths, *overrides], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, *paths, *overrides], capture_output=True, text=True, timeout=120, env=ENVIRONMENT
+    )
 
 
 @pytest.fixture(scope="module")
