@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from datatrove.pipeline.base import PipelineStep
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from spiritlm.alignment.models import load_frame_model
-from spiritlm.corpus.manifest import CORPUS_FILE, corpus_root, read_manifest, splits_of
+from spiritlm.corpus.manifest import CORPUS_FILE, corpus_root
 from spiritlm.errors import InputError
 from spiritlm.pipelines.align import AlignSpeech, ReadAlignments, WriteAligned, join_aligned
-from spiritlm.pipelines.encode import ReadDocuments, shards_of
+from spiritlm.pipelines.documents import ReadDocuments, cut_into_shards
 from spiritlm.pipelines.executor import ExecutorRecipe, run_pipeline
+from spiritlm.pipelines.shards import once
 from spiritlm.run.files import atomic_path, write_json
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe
@@ -51,8 +52,6 @@ class AlignRecipe(StageRecipe):
     executor: ExecutorRecipe = ExecutorRecipe()
     max_bad_fraction: float = Field(default=0.01, ge=0, le=1)
     """Largest share of sentences that may be rejected; a recording rejected as a whole counts as one."""
-    workers: NonNegativeInt = 0
-    """Shards at a time; 0 leaves it to `executor`."""
 
     @model_validator(mode="after")
     def _check(self) -> AlignRecipe:
@@ -63,17 +62,19 @@ class AlignRecipe(StageRecipe):
 
 
 def align(recipe: AlignRecipe, stage: Stage) -> dict[str, Any]:
-    corpus = {split: read_manifest(recipe.speech, split) for split in splits_of(recipe.speech)}
-    shards = [shard for split, found in corpus.items() for shard in shards_of(split, found, recipe.shard_hours)]
     work = stage.folder / "shards"
-    steps = [ReadDocuments(recipe.speech, shards), _aligner(recipe), WriteAligned(work)]
-    executor = recipe.executor.model_copy(update={"workers": recipe.workers or recipe.executor.workers})
-    run_pipeline(steps, len(shards), work / "log", executor, "align")
+    shards = cut_into_shards(recipe.speech, work, recipe.shard_hours)
+    steps = [ReadDocuments(work), _aligner(recipe), WriteAligned(work)]
     write_json(stage.folder / CORPUS_FILE, {"root": str(corpus_root(recipe.speech).absolute())})
     if (stories := recipe.speech / STORIES_FILE).is_file():
         with atomic_path(stage.folder / STORIES_FILE) as temporary:
             shutil.copyfile(stories, temporary)
-    return join_aligned(work, [shard.split for shard in shards], stage.folder, recipe.max_bad_fraction)
+
+    def run() -> dict[str, Any]:
+        run_pipeline(steps, len(shards.splits), work / "log", recipe.executor, "align")
+        return join_aligned(work, shards.splits, stage.folder, recipe.max_bad_fraction)
+
+    return once(stage.folder, work, run)
 
 
 def _aligner(recipe: AlignRecipe) -> PipelineStep:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import PositiveFloat
 
-from spiritlm.corpus.manifest import read_manifest, splits_of
-from spiritlm.pipelines.encode import EncodeSpeech, ReadDocuments, shards_of
+from spiritlm.pipelines.documents import ReadDocuments, cut_into_shards
+from spiritlm.pipelines.encode import EncodeSpeech
 from spiritlm.pipelines.executor import ExecutorRecipe, run_pipeline
-from spiritlm.pipelines.shards import WriteShard, join_shards
+from spiritlm.pipelines.shards import WriteShard, join_shards, once
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, Stage, StageRecipe
 from spiritlm.tokens.layout import LayoutRecipe
@@ -38,8 +38,6 @@ class EncodeRecipe(StageRecipe):
     executor: ExecutorRecipe = ExecutorRecipe()
     max_bad_fraction: float = 0.01
     """Largest share of recordings that may be rejected."""
-    workers: NonNegativeInt = 0
-    """Shards at a time; 0 leaves it to `executor`."""
 
 
 def encode(recipe: EncodeRecipe, stage: Stage) -> dict[str, Any]:
@@ -48,21 +46,20 @@ def encode(recipe: EncodeRecipe, stage: Stage) -> dict[str, Any]:
     layout = recipe.vocabulary.layout(text.size, text.bos, text.eos, {"semantic": tokenizer.vocabulary_size})
     vocabulary = Vocabulary(text, layout)
     vocabulary.save(stage.folder)
-    corpus = {split: read_manifest(recipe.speech, split) for split in splits_of(recipe.speech)}
-    shards = [shard for split, found in corpus.items() for shard in shards_of(split, found, recipe.shard_hours)]
     work = stage.folder / "shards"
+    shards = cut_into_shards(recipe.speech, work, recipe.shard_hours)
+    model, rates = recipe.units / "model", {"semantic": tokenizer.rate}
     steps = [
-        ReadDocuments(recipe.speech, shards),
-        EncodeSpeech(recipe.speech, recipe.units / "model", stage.folder, recipe.max_pause, recipe.untranscribed),
-        WriteShard(work, stage.folder, {"semantic": tokenizer.rate}),
+        ReadDocuments(work),
+        EncodeSpeech(recipe.speech, model, stage.folder, recipe.max_pause, recipe.untranscribed),
+        WriteShard(work, stage.folder, rates),
     ]
-    executor = recipe.executor.model_copy(update={"workers": recipe.workers or recipe.executor.workers})
-    run_pipeline(steps, len(shards), work / "log", executor, "encode")
-    splits = [shard.split for shard in shards]
-    return {
-        "vocabulary": vocabulary.size,
-        **join_shards(work, splits, stage.folder, vocabulary, recipe.max_bad_fraction),
-    }
+
+    def run() -> dict[str, Any]:
+        run_pipeline(steps, len(shards.splits), work / "log", recipe.executor, "encode")
+        return join_shards(work, shards.splits, stage.folder, vocabulary, recipe.max_bad_fraction, shards.documents)
+
+    return {"vocabulary": vocabulary.size, **once(stage.folder, work, run)}
 
 
 if __name__ == "__main__":

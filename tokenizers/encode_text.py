@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 
 from spiritlm.corpus.texts import TextsRecipe, text_parts
 from spiritlm.pipelines.encode_text import EncodeText, ReadTexts
 from spiritlm.pipelines.executor import ExecutorRecipe, run_pipeline
-from spiritlm.pipelines.shards import WriteShard, join_shards
+from spiritlm.pipelines.shards import WriteShard, join_shards, once
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe
 from spiritlm.tokens.vocabulary import Vocabulary
@@ -31,8 +31,6 @@ class EncodeTextRecipe(StageRecipe):
     executor: ExecutorRecipe = ExecutorRecipe()
     max_bad_fraction: float = 0.01
     """Largest share of documents that may be rejected."""
-    workers: NonNegativeInt = 0
-    """Shards at a time; 0 leaves it to `executor`."""
 
 
 def encode_text(recipe: EncodeTextRecipe, stage: Stage) -> dict[str, Any]:
@@ -42,9 +40,12 @@ def encode_text(recipe: EncodeTextRecipe, stage: Stage) -> dict[str, Any]:
     shards = min(recipe.shards, len(text_parts(texts)))
     work = stage.folder / "shards"
     steps = [ReadTexts(texts), EncodeText(stage.folder), WriteShard(work, stage.folder, {})]
-    executor = recipe.executor.model_copy(update={"workers": recipe.workers or recipe.executor.workers})
-    run_pipeline(steps, shards, work / "log", executor, "encode text")
-    return join_shards(work, [recipe.split] * shards, stage.folder, vocabulary, recipe.max_bad_fraction)
+
+    def run() -> dict[str, Any]:
+        run_pipeline(steps, shards, work / "log", recipe.executor, "encode text")
+        return join_shards(work, [recipe.split] * shards, stage.folder, vocabulary, recipe.max_bad_fraction)
+
+    return once(stage.folder, work, run)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ def _counts(kept: Sequence[Aligned]) -> dict[str, float]:
 
 
 def join_aligned(folder: Path, splits: Sequence[str], out: Path, max_bad_fraction: float) -> dict[str, Any]:
-    """Join the shards in `folder` into the splits of corpus folder `out`, and their rejects; then remove `folder`.
+    """Join the shards in `folder` into the splits of corpus folder `out`, and their rejects.
 
     `splits`: the split of each shard. Returns `rejected`, the counts of each split, and `start_error` where the input
     had word times. Raises `InputError` where more than `max_bad_fraction` of all sentences were rejected; a recording
@@ -218,7 +218,6 @@ def join_aligned(folder: Path, splits: Sequence[str], out: Path, max_bad_fractio
             _concatenate([shard / f"{kind}-{PART}.jsonl" for shard, _ in parts], out / f"{kind}-{split}.jsonl")
         result[split] = _total([count for _, count in parts])
     result["start_error"] = accuracy(row for shard in folders for row in read_jsonl(shard / STARTS))
-    shutil.rmtree(folder)
     return result
 
 

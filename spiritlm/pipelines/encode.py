@@ -1,14 +1,9 @@
-"""Recordings and what is said in them become documents of a store: the steps of `tokenizers/encode.py`.
-
-A shard is a run of documents of one split.
-"""
+"""Recordings and what is said in them become documents of a store: the steps of `tokenizers/encode.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +11,7 @@ import torch
 from datatrove.pipeline.base import PipelineStep
 
 from spiritlm.audio.files import read_audio
-from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest
+from spiritlm.corpus.manifest import SpokenDocument, corpus_root
 from spiritlm.corpus.parts import Part, parts_of
 from spiritlm.corpus.store import Record
 from spiritlm.errors import InputError
@@ -28,46 +23,8 @@ from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.protocol import SpeechTokenizer, UnitStreams
 
-
-@dataclass(frozen=True)
-class Shard:
-    """Documents `[first, end)` of a split."""
-
-    split: str
-    first: int
-    end: int
-
-
-def shards_of(split: str, documents: Sequence[SpokenDocument], hours: float) -> list[Shard]:
-    """Cut a split into runs of documents of about `hours` of audio each."""
-    ends, seconds = [0], 0.0
-    for number, document in enumerate(documents, start=1):
-        seconds += document.duration
-        if seconds >= 3600 * hours:
-            ends.append(number)
-            seconds = 0.0
-    if ends[-1] < len(documents):
-        ends.append(len(documents))
-    return [Shard(split, first, end) for first, end in pairwise(ends)]
-
-
-class ReadDocuments(PipelineStep):
-    """The documents of shard number `rank`."""
-
-    name, type = "read documents", "reader"
-
-    def __init__(self, corpus: Path, shards: Sequence[Shard]) -> None:
-        super().__init__()
-        self.corpus, self.shards = corpus, shards
-
-    def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> Iterator[SpokenDocument]:
-        shard = self.shards[rank]
-        yield from _manifest(self.corpus, shard.split)[shard.first : shard.end]
-
-
-@cache
-def _manifest(corpus: Path, split: str) -> list[SpokenDocument]:
-    return read_manifest(corpus, split)
+CUT_SHORT = 0.25
+"""Seconds by which a recording may be shorter than its manifest says."""
 
 
 class EncodeSpeech(PipelineStep):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -102,6 +103,8 @@ def _submit(executor: PipelineExecutor, kind: str, job: Path) -> None:
 
 def _is_queued(job: str) -> bool:
     """Whether SLURM has the job waiting or running; it knows nothing of one that is long over."""
+    if not shutil.which("squeue"):
+        return False
     found = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
     return found.returncode == 0 and bool(found.stdout.strip())
 

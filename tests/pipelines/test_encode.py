@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from spiritlm.audio.files import read_audio, write_wav
 from spiritlm.corpus.manifest import Sentence, SpokenDocument, Word, read_manifest
 from spiritlm.corpus.store import Record
-from spiritlm.pipelines.encode import EncodeSpeech, ReadDocuments, Shard, shards_of
+from spiritlm.pipelines.encode import EncodeSpeech
 from spiritlm.pipelines.shards import Rejected
 from spiritlm.tokens.documents import words_of
 from spiritlm.tokens.emit import Document
@@ -154,21 +152,3 @@ def test_a_sentence_that_nobody_aligned_is_one_long_word(speech: Path, stages: P
     assert len(table) == 1 + sum(len(sentence.words) for sentence in rest)
     assert document.text[: table[1, 0]].tolist() == vocabulary.encode_text(first.text)
     assert document.sentences.tolist() == [0, 1, 1 + len(rest[0].words)]
-
-
-@given(st.lists(st.integers(1, 7200), max_size=30), st.integers(1, 10_000))
-def test_shards_hold_every_document_once_and_enough_of_them(seconds: list[int], wanted: int) -> None:
-    documents = [SpokenDocument(str(n), Path("a"), float(s), RATE, "s", ()) for n, s in enumerate(seconds)]
-    shards = shards_of("train", documents, wanted / 3600)
-    assert [number for shard in shards for number in range(shard.first, shard.end)] == list(range(len(seconds)))
-    for shard in shards:
-        held = sum(seconds[shard.first : shard.end])
-        assert shard.split == "train"
-        assert held > wanted - 1e-6 or shard == shards[-1]
-        assert held - seconds[shard.end - 1] < wanted + 1e-6
-
-
-def test_a_shard_reads_its_documents(stages: Path) -> None:
-    shards = [Shard("train", 0, 2), Shard("train", 2, 5), Shard("dev", 1, 2)]
-    read = [[d.id for d in ReadDocuments(stages / "speech", shards).run(rank=rank)] for rank in range(3)]
-    assert read == [["train-0", "train-1"], ["train-2", "train-3", "train-4"], ["dev-1"]]

@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from spiritlm.corpus.store import DocumentStore, Record, write_split
 from spiritlm.errors import InputError
-from spiritlm.pipelines.shards import Rejected, WriteShard, join_shards, shard_folder
+from spiritlm.pipelines.shards import Rejected, WriteShard, join_shards, once, shard_folder
+from spiritlm.run.files import write_json
 from spiritlm.tokens.emit import Document, document_of
 from spiritlm.tokens.vocabulary import Vocabulary
 
@@ -44,13 +46,35 @@ def test_shards_are_joined_into_their_splits(out: Path, vocabulary: Vocabulary) 
     counts = join_shards(out / "shards", SPLITS, out, vocabulary, 0.1)
     assert (counts["rejected"], counts["train"]["documents"], counts["dev"]["documents"]) == (1, 6, 3)
     assert json.loads((out / "rejects.jsonl").read_text()) == {"item": "bad", "reason": "no sound"}
-    assert not (out / "shards").exists()
     told = [item for shard in range(2) for item in items(shard) if not isinstance(item, Rejected)]
     write_split(out, "at-once", told, RATES, vocabulary)
     for file in (out / "at-once").iterdir():
         assert file.read_bytes() == (out / "train" / file.name).read_bytes()
     for split in ("train", "dev"):
         DocumentStore(out, split).check()
+
+
+def test_what_was_joined_is_not_joined_again(out: Path, vocabulary: Vocabulary) -> None:
+    """Killed while the shards are removed: half of them are gone."""
+    shards = out / "shards"
+
+    def run() -> dict[str, Any]:
+        return join_shards(shards, SPLITS, out, vocabulary, 0.1)
+
+    counts = run()
+    write_json(out / "joined.json", counts)
+    shutil.rmtree(shard_folder(shards, 0))
+    assert once(out, shards, run) == counts
+    assert not shards.exists()
+    assert once(out, shards, run) == counts
+
+
+def test_a_corrupt_shard_is_not_joined(out: Path, vocabulary: Vocabulary) -> None:
+    path = shard_folder(out / "shards", 1) / "store" / "semantic.bin"
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    with pytest.raises(InputError, match=r"semantic\.bin: corrupt"):
+        join_shards(out / "shards", SPLITS, out, vocabulary, 0.1)
+    assert not (out / "train").exists()
 
 
 def test_too_many_rejects_stop_and_keep_what_was_done(out: Path, vocabulary: Vocabulary) -> None:
@@ -87,20 +111,23 @@ def test_a_shard_that_fails_leaves_no_store(tmp_path: Path, vocabulary: Vocabula
     assert not list(shard_folder(tmp_path / "shards", 0).iterdir())
 
 
-def test_killed_while_it_clears_up_the_shards_are_all_there_or_none(out: Path) -> None:
-    (out / "shards" / "log").mkdir()
-    for number in range(5000):
-        (out / "shards" / "log" / str(number)).touch()
-    process = subprocess.Popen([sys.executable, __file__, str(out)])
+def test_killed_while_it_clears_up_nothing_is_done_again(out: Path) -> None:
     log = out / "shards" / "log"
-    while process.poll() is None and log.is_dir():
+    log.mkdir()
+    for number in range(5000):
+        (log / str(number)).touch()
+    process = subprocess.Popen([sys.executable, __file__, str(out)])
+    while process.poll() is None and not (out / "joined.json").is_file():
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert DocumentStore(out, "train").counts["documents"] == 6
+    before = (out / "train" / "manifest.json").stat().st_mtime_ns
+    assert subprocess.run([sys.executable, __file__, str(out)], check=False).returncode == 0
     assert not (out / "shards").exists()
-    assert [path.name for path in out.glob(".partial-*")] == [".partial-shards"]
+    assert (out / "train" / "manifest.json").stat().st_mtime_ns == before
+    assert DocumentStore(out, "train").counts["documents"] == 6
 
 
 if __name__ == "__main__":
-    join_shards(Path(sys.argv[1]) / "shards", SPLITS, Path(sys.argv[1]), Vocabulary.load(Path(sys.argv[1])), 0.5)
+    store = Path(sys.argv[1])
+    once(store, store / "shards", lambda: join_shards(store / "shards", SPLITS, store, Vocabulary.load(store), 0.5))

@@ -17,6 +17,7 @@ from spiritlm.corpus.manifest import corpus_root, read_manifest
 from spiritlm.run.files import read_json, read_jsonl, write_json
 
 REPO = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 SPLITS = {"train": 6, "dev": 2, "test": 6}
 
 
@@ -26,7 +27,7 @@ def command(name: str, *overrides: str) -> list[str]:
 
 
 def program(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(name, *overrides), capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(name, *overrides), capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(stages: Path, out: Path, *overrides: str) -> list[str]:
-    return [f"out={out}", f"speech={stages}/speech", f"aligner={stages}/aligner", "workers=1", *overrides]
+    return [f"out={out}", f"speech={stages}/speech", f"aligner={stages}/aligner", "executor.workers=1", *overrides]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,8 @@ def test_what_comes_out_stands_in_the_place_of_what_went_in(stages: Path, aligne
 def test_killed_it_goes_on_with_the_shards_that_are_left(stages: Path, aligned: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     run = command("align", *arguments(stages, out, "shard_hours=0.0001"))  # a shard is a recording
-    process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(run, **quiet, start_new_session=True, env=ENVIRONMENT)
     deadline = time.monotonic() + 60
     while not list(out.glob("shards/log/completions/*")) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -92,7 +94,7 @@ def test_killed_it_goes_on_with_the_shards_that_are_left(stages: Path, aligned: 
     supervisions.write_text(
         supervisions.read_text().replace(f'"recording_id": "{row["id"]}"', '"recording_id": "not-done-again"')
     )
-    assert subprocess.run(run, capture_output=True, timeout=120).returncode == 0
+    assert subprocess.run(run, capture_output=True, timeout=120, env=ENVIRONMENT).returncode == 0
     found, whole = read_manifest(out, "train"), read_manifest(aligned, "train")
     assert [document.id for document in found] == ["not-done-again", *(document.id for document in whole[1:])]
     assert [document.sentences for document in found] == [document.sentences for document in whole]
@@ -132,12 +134,14 @@ def test_textgrids_give_the_times_they_hold(stages: Path, tmp_path: Path) -> Non
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{head}{len(words)}\n{rows}\n")
     recipe = tmp_path / "textgrids.toml"
-    recipe.write_text(f'out = "{tmp_path}/out"\nspeech = "{stages}/speech"\ntextgrids = "{grids}"\nworkers = 1\n')
+    recipe.write_text(f'out = "{tmp_path}/out"\nspeech = "{stages}/speech"\ntextgrids = "{grids}"\nexecutor.workers = 1\n')
     run = [sys.executable, str(REPO / "synth_data/align.py"), str(recipe)]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     counts = read_json(tmp_path / "out/stage.json")["counts"]
     assert counts["rejected"] == 0 and counts["start_error"]["overall"]["p95_ms"] == 0
-    done = subprocess.run([*run, f"aligner={stages}/aligner"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*run, f"aligner={stages}/aligner"], capture_output=True, text=True, timeout=120, env=ENVIRONMENT
+    )
     assert done.returncode == 2
     assert "expected one of aligner, model and textgrids, found aligner and textgrids" in done.stderr

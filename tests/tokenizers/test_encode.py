@@ -40,7 +40,7 @@ def content(store: Path) -> dict[str, bytes]:
 def store(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All recordings as one shard a split, in one process."""
     out: Path = tmp_path_factory.mktemp("encoded") / "store"
-    done = encode(stages, out, stages / "speech", "workers=1")
+    done = encode(stages, out, stages / "speech", "executor.workers=1")
     assert done.returncode == 0, done.stderr
     return out
 
@@ -70,7 +70,7 @@ def test_killed_and_resumed_with_other_shards_and_workers_it_is_the_same_store(
 ) -> None:
     """SIGKILL for the whole program as soon as a shard is done."""
     out = tmp_path / "store"
-    run = command(stages, out, stages / "speech", SMALL_SHARDS, "workers=1")
+    run = command(stages, out, stages / "speech", SMALL_SHARDS, "executor.workers=1")
     process = subprocess.Popen(run, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL)
     completions = out / "shards/log/completions"
     while process.poll() is None and not list(completions.glob("*")):
@@ -79,10 +79,10 @@ def test_killed_and_resumed_with_other_shards_and_workers_it_is_the_same_store(
     assert process.wait() == -signal.SIGKILL
     for split in ("train", "dev", "test"):
         assert not (out / split).exists()
-    refused = encode(stages, out, stages / "speech", "workers=2")
+    refused = encode(stages, out, stages / "speech", "executor.workers=2")
     assert refused.returncode == 2
     assert "shard_hours was 0.0025, now 0.5" in refused.stderr
-    done = encode(stages, out, stages / "speech", SMALL_SHARDS, "workers=2")
+    done = encode(stages, out, stages / "speech", SMALL_SHARDS, "executor.workers=2")
     assert done.returncode == 0, done.stderr
     assert content(out) == content(store)
 

@@ -19,7 +19,7 @@ out = "{root}/texts"
 vocabulary = "{root}/store"
 split = "train"
 max_bad_fraction = {budget}
-workers = {workers}
+executor.workers = {workers}
 shards = {shards}
 [texts]
 root = "{root}/raw"
@@ -64,11 +64,11 @@ def test_texts_fill_a_store_that_mixes_with_speech(root: Path, vocabulary: Vocab
     assert (counts["rejected"], counts["train"]["documents"], counts["train"]["units"]) == (1, 4, 0)
     mixture = [SourceRecipe(kind="text", store="texts"), SourceRecipe(kind="speech")]
     data = MixedDataset({"main": root / "store", "texts": root / "texts"}, mixture, 16, 0)
-    seen = {data.origin(position).source for position in range(8)}
+    seen = {data.source_of(position) for position in range(8)}
     assert seen == {0, 1}
     for position in range(8):
         row, origin = data[position], data.origin(position)
-        assert vocabulary.is_speech(row.labels).any() == (origin.source == 1)
+        assert vocabulary.is_speech(row.labels).any() == (data.source_of(position) == 1)
 
     whole = {file.name: file.read_bytes() for file in (root / "texts/train").iterdir()}
     (root / "texts").rename(root / "first")
