@@ -67,8 +67,7 @@ def test_texts_fill_a_store_that_mixes_with_speech(root: Path, vocabulary: Vocab
     seen = {data.source_of(position) for position in range(8)}
     assert seen == {0, 1}
     for position in range(8):
-        row, origin = data[position], data.origin(position)
-        assert vocabulary.is_speech(row.labels).any() == (data.source_of(position) == 1)
+        assert vocabulary.is_speech(data[position].labels).any() == (data.source_of(position) == 1)
 
     whole = {file.name: file.read_bytes() for file in (root / "texts/train").iterdir()}
     (root / "texts").rename(root / "first")
