@@ -408,6 +408,13 @@ def test_each_source_reads_its_rows_one_after_the_other(store: Path, first: int)
     assert [round(share * (first + 60)) for share in data.shares(first + 60).values()] == taken
 
 
+def test_sources_of_one_store_cut_it_in_their_own_ways(store: Path) -> None:
+    one, two = dataset(store, source("spans"), source("spans")).sources
+    assert not any(same(one[row], two[row]) for row in range(20))
+    alone = dataset(store, source("spans"))
+    assert all(same(alone[row], one[row]) for row in range(20))
+
+
 def test_stores_are_mixed_by_name(store: Path, tmp_path: Path, documents: Named, task_vocabulary: Vocabulary) -> None:
     task_vocabulary.save(tmp_path)
     write_split(tmp_path, "train", [(Record("only"), document_of((5, 6, 7)))], {}, task_vocabulary)
