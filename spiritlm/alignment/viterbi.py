@@ -3,7 +3,7 @@
 Log-probabilities of every frame and the labels that were said, in order, come in; the frames of each label go out.
 The search is exact. Scores are kept for every `sqrt(frames)`-th frame only and the stretches between are searched
 again backwards, each in the band of states that can lead to where the path goes on, so memory grows with
-`labels * sqrt(frames)`: an hour of speech takes some 700 MB instead of 20 GB, for a few per cent more time.
+`labels * sqrt(frames)`: an hour of speech takes some 200 MB instead of 20 GB, for a few per cent more time.
 """
 
 from __future__ import annotations
