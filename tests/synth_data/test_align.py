@@ -134,7 +134,9 @@ def test_textgrids_give_the_times_they_hold(stages: Path, tmp_path: Path) -> Non
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{head}{len(words)}\n{rows}\n")
     recipe = tmp_path / "textgrids.toml"
-    recipe.write_text(f'out = "{tmp_path}/out"\nspeech = "{stages}/speech"\ntextgrids = "{grids}"\nexecutor.workers = 1\n')
+    recipe.write_text(
+        f'out = "{tmp_path}/out"\nspeech = "{stages}/speech"\ntextgrids = "{grids}"\nexecutor.workers = 1\n'
+    )
     run = [sys.executable, str(REPO / "synth_data/align.py"), str(recipe)]
     done = subprocess.run(run, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
