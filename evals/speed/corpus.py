@@ -5,7 +5,8 @@
 Makes two stores of synthetic aligned documents (about 40 words and 15 seconds each), one ten times the other, and
 measures in fresh processes: planning an epoch; reading rows of 4,096 tokens; the first sample at position 10**6 with
 and without a plan. Then the same job the other way: JSON lines of unit strings, interleaved at preparation, tokenized
-by a Hugging Face tokenizer, packed. Every rate is the median of 5. Exit status 1 where an aim is missed.
+by a Hugging Face tokenizer, packed. Rates of reading and the time of a resume are medians of 5. Exit status 1 where an
+aim is missed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Text corpora: JSON lines, parquet or plain text come in, documents with ids go out, streamed and in shards.
 
 The unit of sharding is the file, of parquet the row group: shard `i` of `n` reads every n-th of them. So a corpus of
-one large `.jsonl` is one shard; cut such a file, or bring it as parquet. Order and ids do not depend on the number
-of shards.
+one large `.jsonl` is one shard; cut such a file, or bring it as parquet. Ids do not depend on the number of shards.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ class Item:
     mutual: Document
     correct: Document
     incorrect: Document
+    rates: tuple[float, ...]
+    """Units per second of the store's streams, Hz."""
 
 
 def read_items(store: DocumentStore) -> list[Item]:
@@ -45,7 +47,7 @@ def read_items(store: DocumentStore) -> list[Item]:
         if record.id.endswith("_mutual"):
             name = record.id.removesuffix("_mutual")
             parts = [store.named(f"{name}_{part}") for part in ("mutual", "correct", "incorrect")]
-            items.append(Item(name, record.speaker, *parts))
+            items.append(Item(name, record.speaker, *parts, tuple(store.rates.tolist())))
     if not items:
         raise InputError("the split holds no StoryCloze items: expected documents named NAME_mutual")
     return items
@@ -54,15 +56,15 @@ def read_items(store: DocumentStore) -> list[Item]:
 def requests(item: Item, direction: str, vocabulary: Vocabulary) -> tuple[Request, Request]:
     """The right and the wrong ending as requests; where the modality changes, its marker is part of the prompt."""
     heard, told = DIRECTIONS[direction]
-    prompt = [vocabulary.bos, *vocabulary.opening(heard), *_ids(item.mutual, heard, vocabulary)]
+    prompt = [vocabulary.bos, *vocabulary.opening(heard), *_ids(item, item.mutual, heard, vocabulary)]
     if told != heard:
         prompt += vocabulary.closing(heard) + vocabulary.opening(told)
-    right, wrong = (_ids(ending, told, vocabulary) for ending in (item.correct, item.incorrect))
+    right, wrong = (_ids(item, ending, told, vocabulary) for ending in (item.correct, item.incorrect))
     return Request(np.array(prompt), right), Request(np.array(prompt), wrong)
 
 
-def _ids(document: Document, modality: int, vocabulary: Vocabulary) -> np.ndarray:
-    return span_ids(document, whole(document, modality)[0], vocabulary)
+def _ids(item: Item, document: Document, modality: int, vocabulary: Vocabulary) -> np.ndarray:
+    return span_ids(document, whole(document, modality)[0], vocabulary, item.rates)
 
 
 def evaluate(items: Sequence[Item], direction: str, score: Scorer, vocabulary: Vocabulary) -> dict[str, Any]:
