@@ -10,6 +10,7 @@ with the shards that are left.
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def align(recipe: AlignRecipe, stage: Stage) -> dict[str, Any]:
     work = stage.folder / "shards"
     shards = cut_into_shards(recipe.speech, work, recipe.shard_hours)
     steps = [ReadDocuments(work), _aligner(recipe), WriteAligned(work)]
-    write_json(stage.folder / CORPUS_FILE, {"root": str(corpus_root(recipe.speech).absolute())})
+    write_json(stage.folder / CORPUS_FILE, {"root": _root(recipe.speech, stage.folder)})
     if (stories := recipe.speech / STORIES_FILE).is_file():
         with atomic_path(stage.folder / STORIES_FILE) as temporary:
             shutil.copyfile(stories, temporary)
@@ -75,6 +76,12 @@ def align(recipe: AlignRecipe, stage: Stage) -> dict[str, Any]:
         return join_aligned(work, shards.splits, stage.folder, recipe.max_bad_fraction)
 
     return once(stage.folder, work, run)
+
+
+def _root(corpus: Path, out: Path) -> str:
+    """The root of the audio: relative to `out` where it is in the corpus folder, so that both can be moved together."""
+    root = corpus_root(corpus)
+    return os.path.relpath(root, out) if root == corpus else str(root.absolute())
 
 
 def _aligner(recipe: AlignRecipe) -> PipelineStep:

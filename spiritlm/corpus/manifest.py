@@ -21,7 +21,7 @@ from spiritlm.errors import InputError
 from spiritlm.run.files import read_json, read_jsonl, write_jsonl
 
 CORPUS_FILE = "corpus.json"
-"""`{"root": FOLDER}`: where the audio of a corpus stands that is not in the corpus folder."""
+"""`{"root": FOLDER}`: where the audio of a corpus is that is not in its folder; absolute, or relative to the folder."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _supervision(document: SpokenDocument, number: int) -> SupervisionSegment:
 def corpus_root(folder: Path) -> Path:
     """The folder that the audio paths of a corpus folder are relative to, and may not leave."""
     described = folder / CORPUS_FILE
-    return Path(read_json(described)["root"]) if described.is_file() else folder
+    return folder / read_json(described)["root"] if described.is_file() else folder
 
 
 def splits_of(folder: Path) -> list[str]:

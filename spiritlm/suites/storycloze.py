@@ -46,8 +46,8 @@ def read_items(store: DocumentStore) -> list[Item]:
     for record in sorted(store.records, key=lambda record: record.id):
         if record.id.endswith("_mutual"):
             name = record.id.removesuffix("_mutual")
-            parts = [store.named(f"{name}_{part}") for part in ("mutual", "correct", "incorrect")]
-            items.append(Item(name, record.speaker, *parts, tuple(store.rates.tolist())))
+            mutual, right, wrong = (store.named(f"{name}_{part}") for part in ("mutual", "correct", "incorrect"))
+            items.append(Item(name, record.speaker, mutual, right, wrong, tuple(store.rates.tolist())))
     if not items:
         raise InputError("the split holds no StoryCloze items: expected documents named NAME_mutual")
     return items
