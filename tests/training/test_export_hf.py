@@ -92,11 +92,11 @@ def test_pretrain_writes_what_the_stages_after_it_read(run: Path, vocabulary: Vo
 
 def test_pretrain_says_what_the_mixture_became(run: Path) -> None:
     mixture = read_json(run / "lm" / "stage.json")["counts"]["mixture"]
-    assert list(mixture) == ["text-main-train", "text-texts-train", "speech-main-train", "spans-main-train"]
+    assert list(mixture) == ["0-text-main-train", "1-text-texts-train", "2-speech-main-train", "3-spans-main-train"]
     for name, expected in zip(mixture, (0.4 / 3, 0.6 / 3, 1 / 3, 1 / 3), strict=True):
         assert mixture[name]["share"] == pytest.approx(expected, abs=1 / 24)
         assert mixture[name]["epochs"] == pytest.approx(24 * mixture[name]["share"] / mixture[name]["rows"], abs=1e-3)
-        assert read_json(run / f"lm/plan/{list(mixture).index(name)}-{name}/epoch-00000/plan.json")["rows"] > 0
+        assert read_json(run / f"lm/plan/{name}/epoch-00000/plan.json")["rows"] > 0
     logged = read_metrics(run / "lm")[-2]
     assert {f"share_{name}": logged[f"share_{name}"] for name in mixture} == pytest.approx(
         {f"share_{name}": mixture[name]["share"] for name in mixture}, abs=1e-6
