@@ -70,8 +70,10 @@ def cut(kind: int, settings: np.ndarray, key: np.uint64, words: int, sentences: 
     """Fill `spans` (int32 `[most_spans, 4]`) and return their number; they cover `[0, words)` in order.
 
     `settings`: float64 `[4]`, see the functions below. `sentences`: int32, the first word of each sentence. A document
-    without words is all text or all speech.
+    without words is all text or all speech, and no pair.
     """
+    if words == 0 and kind in (ASR, TTS):
+        return 0
     if kind in (TEXT_ONLY, SPEECH_ONLY) or words == 0:
         spans[0, 0] = TEXT if kind == TEXT_ONLY else SPEECH
         spans[0, 1], spans[0, 2], spans[0, 3] = 0, words, NEW_DOCUMENT
