@@ -12,7 +12,7 @@ from spiritlm.run.files import write_json
 from spiritlm.tokens.text import SentencePieceText
 from spiritlm.tokens.vocabulary import Vocabulary
 
-SAMPLES = ("the", "It rained.", "One\nTwo\n\nthree", "a  b", "\ufb01ne Ⅳ №", "don't, 1,000")
+SAMPLES = ("the", "It rained.", "One\nTwo\n\nthree", "a  b", "T \n", "\ufb01ne Ⅳ №", "don't, 1,000")
 """Where sentencepiece models differ from each other."""
 
 
@@ -71,7 +71,7 @@ def _from_pieces(text: SentencePieceText) -> Tokenizer:
     one_space = text.model.encode("a  b") == text.model.encode("a b")
     if one_space:
         tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.Replace(Regex(" +"), " "), normalizers.Replace(Regex("^ | $"), "")]
+            [normalizers.Replace(Regex(" +"), " "), normalizers.Replace(Regex(r"\A | \z"), "")]
         )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=one_space)
     tokenizer.decoder = decoders.Sequence(
