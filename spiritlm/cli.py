@@ -107,11 +107,14 @@ def _inspect(options: argparse.Namespace) -> None:
 
     folder, splits = splits_in(options.path)
     stores = {split: DocumentStore(folder, split) for split in splits}
+    longest = max(stores.values(), key=len)
+    if len(longest) and not 0 <= options.document < len(longest):
+        raise InputError(f"--document {options.document}: expected 0 to {len(longest) - 1}")
     print(describe_vocabulary(next(iter(stores.values())).vocabulary))
     for split, store in stores.items():
         store.check()
         print(f"\n{split}: {describe_split(store)}")
-        if len(store):
+        if options.document < len(store):
             print("\n".join(readable(store, options.document, options.tokens)))
         print("whole: every sha256 as in the manifest, every word and unit within its document")
 

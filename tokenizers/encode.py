@@ -45,9 +45,14 @@ def encode(recipe: EncodeRecipe, stage: Stage) -> dict[str, Any]:
     text = load_text_tokenizer(recipe.text)
     layout = recipe.vocabulary.layout(text.size, text.bos, text.eos, {"semantic": tokenizer.vocabulary_size})
     vocabulary = Vocabulary(text, layout)
-    vocabulary.save(stage.folder)
     work = stage.folder / "shards"
     shards = cut_into_shards(recipe.speech, work, recipe.shard_hours)
+    vocabulary.save(stage.folder)
+    if shards.sentences_without_words:
+        print(
+            f"  {shards.sentences_without_words} of {shards.sentences} sentences have no word times: each counts as "
+            "one long word (synth_data/align.py finds them)"
+        )
     model, rates = recipe.units / "model", {"semantic": tokenizer.rate}
     steps = [
         ReadDocuments(work),

@@ -35,9 +35,9 @@ class EncodeTextRecipe(StageRecipe):
 
 def encode_text(recipe: EncodeTextRecipe, stage: Stage) -> dict[str, Any]:
     vocabulary = Vocabulary.load(recipe.vocabulary)
-    vocabulary.save(stage.folder)
     texts = recipe.texts.model_copy(update={"root": (recipe.corpus or Path()) / recipe.texts.root})
     shards = min(recipe.shards, len(text_parts(texts)))
+    vocabulary.save(stage.folder)
     work = stage.folder / "shards"
     steps = [ReadTexts(texts), EncodeText(stage.folder), WriteShard(work, stage.folder, {})]
 

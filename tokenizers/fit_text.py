@@ -34,6 +34,8 @@ def fit_text(recipe: FitTextRecipe, stage: Stage) -> dict[str, Any]:
     texts = [document.text for document in read_manifest(recipe.speech, "train") if document.text]
     if (stories := recipe.speech / "stories.jsonl").is_file():
         texts += [row["text"] for row in read_jsonl(stories)]
+    if not texts:
+        raise InputError(f"{recipe.speech}: has no transcripts to train a text tokenizer on")
     if recipe.from_pretrained:
         text = read_text_tokenizer(recipe.from_pretrained)
     else:

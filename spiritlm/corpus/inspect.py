@@ -26,6 +26,8 @@ def splits_in(path: Path) -> tuple[Path, list[str]]:
         return path.parent, [path.name]
     splits = sorted(file.parent.name for file in path.glob(f"*/{STORE_MANIFEST}"))
     if not splits or not (path / MANIFEST).is_file():
+        if not path.is_dir():
+            raise InputError(f"{path}: there is no such folder")
         raise InputError(f"{path}: expected a store (a folder with {MANIFEST} and SPLIT/{STORE_MANIFEST})")
     return path, splits
 

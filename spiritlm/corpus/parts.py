@@ -45,7 +45,7 @@ def parts_of(document: SpokenDocument, max_pause: float, untranscribed: bool, to
     """
     told = [(sentence, _words(sentence)) for sentence in document.sentences if sentence.text.strip()]
     if not told and not untranscribed:
-        raise InputError("empty transcript")
+        raise InputError("empty transcript (encode takes such recordings as speech only with untranscribed=true)")
     if not told:
         bounds = [(s.start, min(s.end, document.duration)) for s in document.sentences if s.start < document.duration]
         return [Part(f"{document.id}-{n:04d}", a, b, ()) for n, (a, b) in enumerate(bounds) if a < b]

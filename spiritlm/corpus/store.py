@@ -196,6 +196,9 @@ class DocumentStore(Sequence[Document]):
         self.vocabulary = Vocabulary.load(folder)
         if vocabulary is not None:
             vocabulary.require_hash(self.vocabulary.hash, folder)
+        if not (folder / split / STORE_MANIFEST).is_file():
+            there = sorted(path.parent.name for path in folder.glob(f"*/{STORE_MANIFEST}"))
+            raise InputError(f"{folder}: has no split {split!r}, it has {', '.join(there) or 'none'}")
         self.files = SplitFiles(folder / split, self.vocabulary)
         self.counts: dict[str, int] = self.files.manifest["counts"]
         self.rates = np.array([self.files.rates.get(stream, 0.0) for stream in STREAMS])

@@ -26,6 +26,10 @@ class Shards:
     """The split of each shard."""
     documents: int
     """Of all shards together."""
+    sentences: int
+    """That have a transcript."""
+    sentences_without_words: int
+    """Of these; each will count as one long word."""
 
 
 def cut_into_shards(corpus: Path, work: Path, hours: float) -> Shards:
@@ -33,18 +37,21 @@ def cut_into_shards(corpus: Path, work: Path, hours: float) -> Shards:
     folder = work / INPUT
     if (folder / SHARDS_FILE).is_file():
         found = read_json(folder / SHARDS_FILE)
-        return Shards(tuple(found["splits"]), found["documents"])
+        return Shards(**{**found, "splits": tuple(found["splits"])})
+    names, splits = splits_of(corpus), list[str]()
     folder.mkdir(parents=True, exist_ok=True)
-    splits: list[str] = []
-    total = 0
-    for split in splits_of(corpus):
+    total = told = unaligned = 0
+    for split in names:
         documents = read_manifest(corpus, split)
         total += len(documents)
+        sentences = [sentence for document in documents for sentence in document.sentences if sentence.text]
+        told += len(sentences)
+        unaligned += sum(not sentence.words for sentence in sentences)
         for first, end in pairwise(_ends(documents, hours)):
             write_manifest(folder, _name(len(splits)), documents[first:end])
             splits.append(split)
     write_json(folder / CORPUS_FILE, {"root": str(corpus_root(corpus).absolute())})
-    shards = Shards(tuple(splits), total)
+    shards = Shards(tuple(splits), total, told, unaligned)
     write_json(folder / SHARDS_FILE, asdict(shards))
     return shards
 

@@ -66,6 +66,8 @@ def _run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]
             stage.release()
             raise
         stage.finish(counts)
+        if counts.get("rejected"):
+            console.print(f"  {counts['rejected']} rejected: {escape(str(stage.folder / 'rejects.jsonl'))}")
 
 
 def guarded(work: Callable[[], None], debug: bool = False) -> int:

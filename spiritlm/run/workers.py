@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,7 +33,9 @@ def map_in_workers(work: Callable[[T], U], items: Sequence[T], workers: int = 0,
     Raises what `work` raises, and `WorkerDied`.
     """
     try:
-        with ProcessPoolExecutor(_count(workers), mp_context=_context()) as pool:
+        with ProcessPoolExecutor(
+            _count(workers), mp_context=_context(), initializer=_end_with, initargs=(os.getpid(),)
+        ) as pool:
             yield from pool.map(work, items, chunksize=chunk)
     except BrokenProcessPool:
         raise WorkerDied("a worker process died: killed, or out of memory; run the same command again") from None
@@ -48,7 +52,7 @@ def in_fresh_processes(work: Callable[[T], None], items: Sequence[T], workers: i
     try:
         while left or running:
             while left and len(running) < _count(workers):
-                process = context.Process(target=work, args=(left[-1],))
+                process = context.Process(target=_alone, args=(os.getpid(), work, left[-1]))
                 process.start()
                 running[process.sentinel] = process, left.pop()
             for sentinel in wait(list(running)):
@@ -61,6 +65,25 @@ def in_fresh_processes(work: Callable[[T], None], items: Sequence[T], workers: i
         for process_left, _ in running.values():
             process_left.terminate()
             process_left.join()
+
+
+def _alone(program: int, work: Callable[[T], None], item: T) -> None:
+    _end_with(program)
+    work(item)
+
+
+def _end_with(program: int) -> None:
+    """End this process when `program` ends, also where that was killed and could not say so."""
+
+    def watch(descriptor: int) -> None:
+        select.select([descriptor], [], [])
+        os._exit(1)
+
+    try:
+        descriptor = os.pidfd_open(program)
+    except ProcessLookupError:
+        os._exit(1)
+    threading.Thread(target=watch, args=(descriptor,), daemon=True).start()
 
 
 def _count(workers: int) -> int:

@@ -140,6 +140,8 @@ def save_text_tokenizer(text: TextTokenizer, folder: Path) -> None:
 
 def load_text_tokenizer(folder: Path) -> TextTokenizer:
     """What `save_text_tokenizer` wrote."""
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(f"{folder}: expected the folder of a text tokenizer (fit text): it has no {DESCRIPTION}")
     said = read_json(folder / DESCRIPTION)
     if said.get("kind") not in FILES:
         raise InputError(f"{folder / DESCRIPTION}: kind {said.get('kind')!r}, expected one of {', '.join(FILES)}")

@@ -156,6 +156,8 @@ class Vocabulary:
     @classmethod
     def load(cls, folder: Path) -> Vocabulary:
         """Raises `InputError` for absent files or a manifest that does not fit its text tokenizer."""
+        if not (folder / MANIFEST).is_file():
+            raise InputError(f"{folder}: expected a store or an exported model: it has no {MANIFEST}")
         manifest = read_json(folder / MANIFEST)
         if manifest.get("version") != VERSION:
             raise InputError(f"{folder / MANIFEST}: version {manifest.get('version')}, expected {VERSION}")
