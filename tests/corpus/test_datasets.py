@@ -443,7 +443,7 @@ def test_impossible_mixtures_are_refused(store: Path) -> None:
     for split, kind in (("texts", "speech"), ("texts", "spans"), ("untold", "text")):
         with pytest.raises(InputError, match=f"{split}: holds no tokens of this kind"):
             dataset(store, source(kind, split=split)).prepare()
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="has no split 'absent', it has dev"):
         dataset(store, source("text", split="absent"))
 
 
