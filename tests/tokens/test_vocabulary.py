@@ -236,7 +236,7 @@ def test_incomplete_folders_are_refused(vocabulary: Vocabulary, tmp_path: Path) 
     for name in ("vocabulary.json", "text-tokenizer.json", "text.model"):
         vocabulary.save(tmp_path)
         (tmp_path / name).unlink()
-        with pytest.raises(InputError, match=f"{name}: No such file"):
+        with pytest.raises(InputError, match=name):
             Vocabulary.load(tmp_path)
 
 
