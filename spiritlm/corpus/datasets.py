@@ -9,9 +9,10 @@ any number of readers.
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -172,13 +173,27 @@ class PackedSource:
             and epoch == self.plans.newest
         ):
             self._planned_ahead = epoch + 1
-            background = ThreadPoolExecutor(1)
-            self._ahead = background.submit(self.plans.prepare, epoch + 1)
-            background.shutdown(wait=False)
+            self._ahead = _in_background(self.plans.prepare, epoch + 1)
 
     def all_rows(self) -> list[PackedSample]:
         """The rows of the first epoch."""
         return [self[row] for row in range(len(self.plans.of_row(0)[1]))]
+
+
+def _in_background(prepare: Callable[[int], None], epoch: int) -> Future[None]:
+    """Run in a thread that a program does not wait for at its end: what it leaves half-written is no plan."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            prepare(epoch)
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 class MixedDataset:
