@@ -14,7 +14,6 @@ from functools import cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from librosa.filters import mel as slaney_filters
 from scipy.fft import dct
 
 SAMPLE_RATE = 16_000
@@ -38,6 +37,8 @@ _LEFT = (WINDOW - HOP) // 2
 @cache
 def mel_filterbank() -> torch.Tensor:
     """float32 `[80, 201]`: Slaney's mel filters over the bins of the Fourier transform."""
+    from librosa.filters import mel as slaney_filters  # seconds to import
+
     return torch.from_numpy(slaney_filters(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=MELS))
 
 

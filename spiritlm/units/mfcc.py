@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from sklearn.cluster import MiniBatchKMeans
 
 from spiritlm.audio.mel import COEFFICIENTS, FRAME_RATE, SAMPLE_RATE, log_mel, mfcc
 from spiritlm.errors import InputError
@@ -102,6 +101,8 @@ def fit_mfcc_kmeans(waves: Iterable[np.ndarray], clusters: int, seed: int) -> Mf
 
     Raises `InputError` where the recordings have fewer units than `clusters`.
     """
+    from sklearn.cluster import MiniBatchKMeans  # seconds to import
+
     features = np.concatenate([np.zeros((0, FEATURES), np.float32), *map(unit_features, waves)])
     if len(features) < clusters:
         raise InputError(f"clusters = {clusters}: the recordings have only {len(features)} units of 40 ms to fit")

@@ -129,7 +129,9 @@ def test_untranscribed_recordings_become_a_document_a_stretch(
 ) -> None:
     sources = read_manifest(speech, "train")
     silent = replace(sources[0], sentences=(Sentence("", 0.5, 2.0), Sentence("", 2.5, 99.0)))
-    assert encode(speech, stages, [silent]) == [Rejected("train-0", "empty transcript")]
+    (rejected,) = encode(speech, stages, [silent])
+    assert isinstance(rejected, Rejected)
+    assert (rejected.item, rejected.reason.split(" (")[0]) == ("train-0", "empty transcript")
     *found, transcribed = encode(speech, stages, [silent, sources[1]], untranscribed=True)
     wave = read_audio(speech / silent.audio, RATE)
     bounds = [(0.5, 2.0), (2.5, silent.duration)]
