@@ -137,7 +137,7 @@ def test_bad_prompts_are_one_line_exit_2_and_nothing_written(run: Path, tmp_path
 def test_killed_again_and_again_it_completes_and_equals(run: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
     kills = 0
-    for share in (0.1, 0.2, 0.3, 0.5, 0.7, None):
+    for share in (0.1, 0.2, 0.3, 0.4, 0.5, None):
         process = start(killed)
         try:
             status = process.wait(timeout=share and share * seconds_of(run))
@@ -147,7 +147,7 @@ def test_killed_again_and_again_it_completes_and_equals(run: Path, tmp_path: Pat
             process.wait()
             kills += 1
     assert status == 0, killed.with_suffix(".log").read_text()
-    assert kills >= 4
+    assert kills >= 3
     for folder in ("speech", "units", "text", "store", "texts", "model"):
         assert same_content(run / folder, killed / folder) == [], folder
     results = [json.loads((r / "results" / "results.json").read_text()) for r in (run, killed)]
