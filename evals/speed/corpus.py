@@ -103,7 +103,9 @@ def run(what: str, path: Path) -> dict[str, Any]:
     )
     if done.returncode:
         sys.exit(f"{what}: {done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{what}: {found}", flush=True)
+    return found
 
 
 # the stores
@@ -125,7 +127,8 @@ def _vocabulary() -> Vocabulary:
     words = ["".join(rng.choice(letters, size=rng.integers(2, 9))) for _ in range(3000)]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=(" ".join(rng.choice(words, size=20)) for _ in range(3000)), model_writer=model,
-        vocab_size=4000, hard_vocab_limit=False, byte_fallback=True, minloglevel=2, num_threads=1,
+        vocab_size=4000, hard_vocab_limit=False, byte_fallback=True, character_coverage=1.0,
+        normalization_rule_name="identity", minloglevel=2, num_threads=1,
     )  # fmt: skip
     text = SentencePieceText(model.getvalue())
     return Vocabulary(text, spirit(text.size, {"semantic": UNITS}, text.bos, text.eos))
