@@ -14,8 +14,8 @@ from typing import Any
 from spiritlm.config import validate_recipe
 from spiritlm.corpus.datasets import MAIN_STORE
 from spiritlm.engine.checkpoint import load_main_weights
-from spiritlm.engine.hf import export_llama
-from spiritlm.engine.model import ModelConfig, build_model
+from spiritlm.engine.hf import export as export_model
+from spiritlm.engine.model import ModelConfig, build_chunks
 from spiritlm.engine.parallel import process_groups
 from spiritlm.errors import InputError
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
@@ -44,9 +44,9 @@ def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
         raise InputError(f"{checkpoints.root}: expected a complete checkpoint, found none")
     vocabulary.require_hash(checkpoints.state(checkpoint)["vocabulary"], checkpoint)
     with process_groups(seed=0):
-        model = build_model(config, shape["vocabulary_size"], "fp32")
-        load_main_weights(checkpoint, model)
-        export_llama(model, config, stage.folder, vocabulary.bos, vocabulary.eos)
+        (model,) = build_chunks(config, shape["vocabulary_size"], "fp32")
+        load_main_weights(checkpoint, [model])
+        export_model(model.state_dict(), config, stage.folder, vocabulary.bos, vocabulary.eos)
     vocabulary.save(stage.folder)
     save_huggingface_tokenizer(vocabulary, stage.folder)
     _copy(recipe.speech_tokenizer / "model", stage.folder / "speech_tokenizer")

@@ -10,38 +10,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import model_validator
-
-from spiritlm.corpus.datasets import MAIN_STORE, MixedDataset, SourceRecipe, dev_samples
+from spiritlm.corpus.datasets import MAIN_STORE, MixedDataset, dev_samples
+from spiritlm.engine.hf import initial_weights
 from spiritlm.engine.parallel import process_groups
-from spiritlm.engine.trainer import Trainer, TrainerRecipe
-from spiritlm.errors import InputError
+from spiritlm.engine.recipe import PretrainRecipe
+from spiritlm.engine.trainer import Trainer
 from spiritlm.run.files import write_json
 from spiritlm.run.program import run_program
-from spiritlm.run.stage import Inputs, Stage, is_main_process
-
-
-class PretrainRecipe(TrainerRecipe):
-    stores: Inputs
-    """Stores by the names that the mixture uses; the dev split of `main` is evaluated on."""
-    mixture: tuple[SourceRecipe, ...] = tuple(SourceRecipe(kind=kind) for kind in ("text", "speech", "spans"))
-    """Spirit LM (table 2): a third each of text, speech and both interleaved."""
-
-    @model_validator(mode="after")
-    def _check_stores(self) -> PretrainRecipe:
-        if MAIN_STORE not in self.stores:
-            raise InputError(f"stores: expected a store named {MAIN_STORE!r}, found {', '.join(self.stores) or 'none'}")
-        return self
+from spiritlm.run.stage import Stage, is_main_process
 
 
 def pretrain(recipe: PretrainRecipe, stage: Stage) -> dict[str, Any]:
     length, seed = recipe.training.sequence_length, recipe.training.seed
     dataset = MixedDataset(recipe.stores, recipe.mixture, length, seed, stage.folder / "plan")
     vocabulary = dataset.vocabulary
-    with process_groups(seed):
+    with process_groups(seed, recipe.parallel):
         plans = dataset.prepare()
         dev = dev_samples(recipe.stores[MAIN_STORE], "dev", length, vocabulary)
-        trainer = Trainer(recipe, dataset, dev, vocabulary.padded_size, vocabulary.hash)
+        initial = initial_weights(recipe.model, recipe.init_from, vocabulary.layout.text_size, seed)
+        trainer = Trainer(recipe, dataset, dev, vocabulary.padded_size, vocabulary.hash, initial)
         if is_main_process():
             vocabulary.save(stage.folder)
             shape = {"model": recipe.model.model_dump(), "vocabulary_size": vocabulary.padded_size}

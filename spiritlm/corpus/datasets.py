@@ -241,6 +241,12 @@ class MixedDataset:
         source, row = self._locate(position)
         return self.sources[source].origin(row)
 
+    def documents(self, position: int) -> list[str]:
+        """Ids of the documents that a row holds tokens of."""
+        source, row = self._locate(position)
+        found = np.unique(self.sources[source].origin(row).document)
+        return [self.sources[source].store.record(int(index)).id for index in found if index >= 0]
+
     def source_of(self, position: int) -> int:
         """Index of the source that a position reads."""
         return self._locate(position)[0]

@@ -1,65 +1,141 @@
 """Checkpoints of model and optimizer in megatron-core's distributed format.
 
 Weights, float32 main weights and Adam's moments are stored in the shape of the model, not of the ranks that held
-them, so a checkpoint is read back under another number of ranks. Saving gathers them over the data-parallel ranks
-and blocks training meanwhile.
+them, so a checkpoint is read back under any other layout. Saving gathers them over the data-parallel ranks; what is
+gathered is written by a process of its own while training goes on.
 """
 
 from __future__ import annotations
 
+import pickle
 import queue
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
+from spiritlm.errors import RunError
 from spiritlm.run.checkpoints import Checkpoints
 from spiritlm.run.stage import is_main_process
 
+T = TypeVar("T")
 
-def save_checkpoint(checkpoints: Checkpoints, step: int, model: Any, optimizer: Any, state: dict[str, Any]) -> None:
-    """Write the checkpoint of `step`; `state` is kept as JSON. Collective."""
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time, beside the training. Every method is collective."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        from megatron.core.dist_checkpointing.strategies.async_utils import AsyncCallsQueue
+
+        self.checkpoints = checkpoints
+        self._calls = AsyncCallsQueue()
+        self._step = 0
+
+    def save(self, step: int, chunks: list[Any], optimizer: Any, state: dict[str, Any]) -> None:
+        """Begin to write the checkpoint of `step`, once the one before is complete; `state` is kept as JSON.
+
+        Raises `RunError` where either cannot be written; the complete ones stay.
+        """
+        self.finish()
+        from megatron.core import dist_checkpointing
+        from megatron.core.dist_checkpointing.strategies import filesystem_async
+
+        self._step = step
+        folder = _from_main(lambda: self.checkpoints.begin(step))
+        filesystem_async._results_queue = _Handover()
+
+        def complete() -> None:
+            if is_main_process():
+                self.checkpoints.complete(step, state)
+
+        with self._failures():
+            content = _sharded_state(chunks, optimizer, is_loading=False)
+            request = dist_checkpointing.save(content, str(folder), async_sharded_save=True)
+            request.add_finalize_fn(complete)
+            self._calls.schedule_async_request(request)
+
+    def poll(self) -> None:
+        """Complete what has been written since."""
+        with self._failures():
+            self._calls.maybe_finalize_async_calls(blocking=False)
+
+    def finish(self) -> None:
+        """Wait for what is being written."""
+        with self._failures():
+            self._calls.maybe_finalize_async_calls(blocking=True)
+        dist.barrier()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        from megatron.core.dist_checkpointing.core import CheckpointingException
+        from torch.distributed.checkpoint.api import CheckpointException
+
+        try:
+            yield
+        except (OSError, CheckpointException, CheckpointingException) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise RunError(
+                f"{self.checkpoints.root}: the checkpoint of step {self._step} was not written: {reason}"
+            ) from error
+
+
+class _Handover(queue.Queue[Any]):
+    """What the process that writes reports to the one that trains, by way of a file.
+
+    megatron-core keeps a third process for this, which outlives a run that is killed and holds its terminal; a pipe
+    would block the writer once it is full.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._path = Path(tempfile.mkdtemp(prefix="spiritlm-")) / "results"
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        self._path.write_bytes(pickle.dumps(item))
+
+    def get_nowait(self) -> Any:
+        if not self._path.is_file():
+            raise queue.Empty
+        item = pickle.loads(self._path.read_bytes())
+        self._path.unlink()
+        self._path.parent.rmdir()
+        return item
+
+
+def newest_checkpoint(checkpoints: Checkpoints) -> Path | None:
+    """The newest complete one, the same on every rank. Collective."""
+    return _from_main(checkpoints.newest)
+
+
+def load_checkpoint(folder: Path, chunks: list[Any], optimizer: Any) -> dict[str, Any]:
+    """Load weights and optimizer of a complete checkpoint and return its `state` with `step`. Collective."""
     from megatron.core import dist_checkpointing
 
-    folder = _from_main(checkpoints.begin(step) if is_main_process() else None)
-    _collect_writes_here()
-    dist_checkpointing.save(_sharded_state(model, optimizer, is_loading=False), str(folder))
-    if is_main_process():
-        checkpoints.complete(step, state)
-    dist.barrier()
-
-
-def load_newest_checkpoint(checkpoints: Checkpoints, model: Any, optimizer: Any) -> dict[str, Any] | None:
-    """Load the newest complete checkpoint, if there is one, and return its `state` with `step`. Collective."""
-    from megatron.core import dist_checkpointing
-
-    folder = _from_main(checkpoints.newest() if is_main_process() else None)
-    if folder is None:
-        return None
-    loaded = dist_checkpointing.load(_sharded_state(model, optimizer, is_loading=True), str(folder))
-    _bare(model).load_state_dict(loaded["model"])
+    loaded = dist_checkpointing.load(_sharded_state(chunks, optimizer, is_loading=True), str(folder))
+    for name, chunk in _named(chunks):
+        chunk.load_state_dict(loaded[name])
     optimizer.load_state_dict(loaded["optimizer"])
-    return checkpoints.state(folder)
+    return Checkpoints.state(folder)
 
 
-def load_main_weights(folder: Path, model: Any) -> None:
-    """Load the float32 main weights of checkpoint `folder` into `model`, a bare float32 `GPTModel`. Collective."""
+def load_main_weights(folder: Path, chunks: list[Any]) -> None:
+    """Load the float32 main weights of checkpoint `folder` into bare `GPTModel`s. Collective."""
     from megatron.core import dist_checkpointing
 
-    state = {
-        name: replace(part, key=f"optimizer.state.param.{part.key}") if _holds_weight(part) else part
-        for name, part in model.sharded_state_dict(metadata=_metadata()).items()
+    wanted = {
+        name: {
+            key: replace(part, key=f"optimizer.state.param.{part.key}") if _holds_weight(part) else part
+            for key, part in chunk.sharded_state_dict(metadata=_metadata()).items()
+        }
+        for name, chunk in _named(chunks)
     }
-    model.load_state_dict(dist_checkpointing.load({"model": state}, str(folder))["model"])
-
-
-def _collect_writes_here() -> None:
-    """megatron-core starts a process to collect what its writers report. It outlives a run that is killed, and holds
-    its terminal; a save that blocks needs none."""
-    from megatron.core.dist_checkpointing.strategies import filesystem_async
-
-    filesystem_async._results_queue = queue.Queue()
+    loaded = dist_checkpointing.load(wanted, str(folder))
+    for name, chunk in _named(chunks):
+        chunk.load_state_dict(loaded[name])
 
 
 def _holds_weight(part: Any) -> bool:
@@ -68,12 +144,10 @@ def _holds_weight(part: Any) -> bool:
     return isinstance(part, ShardedTensor | ShardedTensorFactory)
 
 
-def _sharded_state(model: Any, optimizer: Any, is_loading: bool) -> dict[str, Any]:
-    weights = _bare(model).sharded_state_dict(metadata=_metadata())
-    return {
-        "model": weights,
-        "optimizer": optimizer.sharded_state_dict(weights, is_loading=is_loading, metadata=_metadata()),
-    }
+def _sharded_state(chunks: list[Any], optimizer: Any, is_loading: bool) -> dict[str, Any]:
+    weights = {name: chunk.sharded_state_dict(metadata=_metadata()) for name, chunk in _named(chunks)}
+    state = optimizer.sharded_state_dict(weights, is_loading=is_loading, metadata=_metadata())
+    return {**weights, "optimizer": state}
 
 
 def _metadata() -> dict[str, Any]:
@@ -84,14 +158,28 @@ def _metadata() -> dict[str, Any]:
     return {"distrib_optim_sharding_type": "fully_reshardable", "dp_cp_group": group, "singleton_local_shards": False}
 
 
-def _bare(model: Any) -> Any:
-    while hasattr(model, "module"):
-        model = model.module
-    return model
+def _named(chunks: list[Any]) -> list[tuple[str, Any]]:
+    """The bare models of the chunks; a name tells virtual stages of one rank apart, and is in no checkpoint."""
+    return [(f"model{number}", bare(chunk)) for number, chunk in enumerate(chunks)]
 
 
-def _from_main(value: Any) -> Any:
-    """`value` of rank 0, on every rank."""
-    box = [value]
+def bare(chunk: Any) -> Any:
+    """A `GPTModel` without what it is wrapped in."""
+    while hasattr(chunk, "module"):
+        chunk = chunk.module
+    return chunk
+
+
+def _from_main(value: Callable[[], T]) -> T:
+    """What rank 0 computes, on every rank; where it fails, all do."""
+    box: list[Any] = [None, None]
+    if is_main_process():
+        try:
+            box[0] = value()
+        except OSError as error:
+            box[1] = error
     dist.broadcast_object_list(box, src=0)
-    return box[0]
+    if box[1] is not None:
+        raise RunError(str(box[1])) from box[1]
+    answer: T = box[0]
+    return answer

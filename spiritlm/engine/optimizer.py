@@ -21,7 +21,9 @@ class OptimizerConfig(Recipe):
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
-    """Of matrices; norms and the input embedding are not decayed."""
+    """Of matrices; norms and biases are not decayed."""
+    decay_embeddings: bool = False
+    """Whether the input embedding is decayed too, and a tied output embedding with it."""
     clip_grad: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient of all weights together."""
 
@@ -55,17 +57,19 @@ class ScheduleConfig(Recipe):
         return self.final_factor + (1 - self.final_factor) * remaining
 
 
-def build_optimizer(config: OptimizerConfig, precision: Precision, model: Any) -> Any:
-    """megatron-core's optimizer of `model`, a DistributedDataParallel.
+def build_optimizer(config: OptimizerConfig, precision: Precision, chunks: list[Any]) -> Any:
+    """megatron-core's optimizer of a rank's DistributedDataParallel chunks.
 
     The distributed optimizer is used with one rank too, so that every checkpoint has the same form.
     """
     from megatron.core import optimizer
 
+    def exempt(parameter: torch.nn.Parameter, name: str) -> bool:
+        embeds = "word_embeddings" in name or getattr(parameter, "shared_embedding", False)
+        return parameter.dim() == 1 or (embeds and not config.decay_embeddings)
+
     not_decayed = optimizer.ParamKey(
-        with_name_predicate=optimizer.ParamWithNamePredicate(
-            name="not_decayed", fn=lambda parameter, name: parameter.dim() == 1 or "word_embeddings" in name
-        )
+        with_name_predicate=optimizer.ParamWithNamePredicate(name="not_decayed", fn=exempt)
     )
     settings = optimizer.OptimizerConfig(
         optimizer="adam",
@@ -78,8 +82,9 @@ def build_optimizer(config: OptimizerConfig, precision: Precision, model: Any) -
         bf16=precision == "bf16",
         params_dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
         use_distributed_optimizer=True,
+        overlap_param_gather=chunks[0].ddp_config.overlap_param_gather,
     )
-    built = optimizer.get_megatron_optimizer(settings, [model], {not_decayed: {"wd_mult": 0.0}})
+    built = optimizer.get_megatron_optimizer(settings, chunks, {not_decayed: {"wd_mult": 0.0}})
     for group in built.param_groups:
         group["weight_decay"] *= group["wd_mult"]  # left by megatron-core to its own scheduler
         if isinstance(built.optimizer, torch.optim.AdamW):

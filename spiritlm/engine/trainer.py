@@ -2,88 +2,40 @@
 
 Comes in: a dataset whose rows are a pure function of their position, rows to evaluate on, a recipe. Goes out:
 `checkpoints/`, `metrics.jsonl` and the last losses. The position in the data is the number of steps taken, so a run
-resumes from its newest complete checkpoint exactly. Data parallel only; every rank runs this same loop.
+resumes from its newest complete checkpoint exactly. Every rank runs this same loop, whatever it holds of the model.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from pydantic import Field, model_validator
 
-from spiritlm.config import Recipe
 from spiritlm.corpus.datasets import PackedSample
 from spiritlm.engine.backend import device
 from spiritlm.engine.batches import Batch, Dataset, StepBatches, evaluation_batches
-from spiritlm.engine.checkpoint import load_newest_checkpoint, save_checkpoint
-from spiritlm.engine.loss import masked_loss, reduced_losses, token_losses
-from spiritlm.engine.model import ModelConfig, Precision, build_model, wrap_data_parallel
-from spiritlm.engine.optimizer import OptimizerConfig, ScheduleConfig, build_optimizer, step_if_finite
-from spiritlm.engine.parallel import data_parallel_rank, data_parallel_size
+from spiritlm.engine.checkpoint import CheckpointWriter, bare, load_checkpoint, newest_checkpoint
+from spiritlm.engine.loss import reduced_losses, reported_losses
+from spiritlm.engine.metering import Meter, Spikes, memory_bytes
+from spiritlm.engine.model import build_chunks, wrap_data_parallel
+from spiritlm.engine.optimizer import build_optimizer, step_if_finite
+from spiritlm.engine.parallel import place
+from spiritlm.engine.plan import flops_per_token
+from spiritlm.engine.recipe import TrainerRecipe
+from spiritlm.engine.weights import Read, fill
 from spiritlm.errors import InputError, Stopped
-from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
-from spiritlm.run.metrics import Metrics, Tracker
+from spiritlm.run.checkpoints import Checkpoints
+from spiritlm.run.metrics import Metrics
 from spiritlm.run.progress import progress
 from spiritlm.run.signals import StopFlag
-from spiritlm.run.stage import StageRecipe, is_main_process, peak_memory_bytes
-
-
-class TrainingConfig(Recipe):
-    """How long and on how much at a time."""
-
-    steps: int = Field(gt=0)
-    global_batch_size: int = Field(gt=0)
-    """Rows a step, over all ranks."""
-    micro_batch_size: int = Field(gt=0)
-    """Rows a rank computes at a time; memory grows with it. On a CPU the rank's whole share is fastest."""
-    sequence_length: int = Field(gt=0)
-    """Tokens a row."""
-    precision: Precision = "bf16"
-    seed: int = 0
-    log_every: int = Field(default=1, gt=0)
-    """Steps between rows of `metrics.jsonl`."""
-    evaluate_every: int = Field(default=0, ge=0)
-    """Steps between evaluations; 0 evaluates at the end only."""
-    max_nonfinite_steps: int = Field(default=10, gt=0)
-    """So many steps in a row with a loss or gradient that is not finite end the run."""
-
-    @model_validator(mode="after")
-    def _check(self) -> TrainingConfig:
-        self.require_multiple_of(ranks=1)
-        return self
-
-    def require_multiple_of(self, ranks: int) -> None:
-        """Raises `InputError` where `ranks` cannot share a step in whole micro-batches."""
-        if self.global_batch_size % (self.micro_batch_size * ranks):
-            raise InputError(
-                f"training.global_batch_size = {self.global_batch_size}: expected a multiple of micro_batch_size x "
-                f"data-parallel ranks = {self.micro_batch_size} x {ranks}"
-            )
-
-
-class TrainerRecipe(StageRecipe):
-    """What every program that trains the language model asks for."""
-
-    model: ModelConfig
-    training: TrainingConfig
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig = ScheduleConfig()
-    checkpoint: CheckpointPolicy = CheckpointPolicy()
-    trackers: tuple[Tracker, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> TrainerRecipe:
-        if self.training.sequence_length > self.model.max_position_embeddings:
-            raise InputError(
-                f"training.sequence_length = {self.training.sequence_length}: expected at most "
-                f"model.max_position_embeddings = {self.model.max_position_embeddings}"
-            )
-        return self
+from spiritlm.run.stage import is_main_process
+from spiritlm.tokens.interleave import MODALITIES
 
 
 @dataclass
@@ -108,21 +60,34 @@ class Trainer:
         dev: Sequence[PackedSample],
         vocabulary_size: int,
         vocabulary_hash: str,
+        initial: Read,
     ) -> None:
-        """`vocabulary_size`: rows of the embedding. Raises `InputError` where the ranks cannot share
-        a step."""
-        config = recipe.training
-        rank, ranks = data_parallel_rank(), data_parallel_size()
-        config.require_multiple_of(ranks)
-        self.recipe, self.config, self.vocabulary_hash = recipe, config, vocabulary_hash
-        self.model = wrap_data_parallel(build_model(recipe.model, vocabulary_size, config.precision))
-        self.optimizer = build_optimizer(recipe.optimizer, config.precision, self.model)
-        self.batches = StepBatches(dataset, config.global_batch_size, config.micro_batch_size, rank, ranks)
-        self.dev_batches = evaluation_batches(dev, config.micro_batch_size, rank, ranks)
+        """`vocabulary_size`: rows of the embedding, padding included. `initial`: the weights to start from; asked for
+        only where there is no checkpoint. Raises `InputError` where the ranks cannot share the model or a step."""
+        recipe.require_layout(dist.get_world_size(), vocabulary_size)
+        self.recipe, self.config, self.vocabulary_hash = recipe, recipe.training, vocabulary_hash
+        self.place = place()
+        bare_chunks = build_chunks(recipe.model, vocabulary_size, self.config.precision, recipe.parallel)
+        for chunk in bare_chunks:
+            chunk.z_loss = self.config.z_loss
         self.checkpoints = Checkpoints(recipe.out / "checkpoints", recipe.checkpoint)
+        self._start = newest_checkpoint(self.checkpoints)
+        if self._start is None:
+            fill(bare_chunks, initial)
+        overlap = recipe.parallel.overlap and self.place.data_ranks * self.place.context_ranks > 1
+        self.chunks = wrap_data_parallel(bare_chunks, overlap)
+        self.optimizer = build_optimizer(recipe.optimizer, self.config.precision, self.chunks)
+        self.batches = StepBatches(dataset, self.config.global_batch_size, self.config.micro_batch_size, self.place)
+        multiple = recipe.parallel.pipeline if recipe.parallel.virtual_stages > 1 else 1
+        self.dev_batches = evaluation_batches(dev, self.config.micro_batch_size, self.place, multiple)
+        weights = [self.config.loss_weights.get(name, 1.0) for name in MODALITIES]
+        self._modality_weights = torch.tensor(weights, device=device())
+        self.writer = CheckpointWriter(self.checkpoints)
         self.progress = Progress()
-        self._tokens_per_step = config.global_batch_size * config.sequence_length
-        self._meter = _Meter()
+        self._tokens_per_step = self.config.global_batch_size * self.config.sequence_length
+        flops = flops_per_token(recipe.model, vocabulary_size, self.config.sequence_length)
+        self._meter = Meter(self._tokens_per_step, flops, dist.get_world_size())
+        self._spikes = Spikes()
 
     def run(self) -> dict[str, Any]:
         """Train to the last step, from the newest checkpoint where there is one. Returns the counts of the run.
@@ -139,49 +104,75 @@ class Trainer:
             self.batches.reading_ahead(),
         ):
             for step in range(first, steps):
-                row = self._train_step(step)
+                row = self.train_step(step)
                 self._log(metrics, row)
                 bar.advance(1, f"loss {row['loss']:.3f}" if "loss" in row else "step skipped")
                 self._evaluate_if_due(metrics)
+                self.writer.poll()
                 stopped = stop.agreed() and step + 1 < steps
                 if stopped or step + 1 == steps or self.checkpoints.due(step + 1):
                     self._save()
                 if stopped:
+                    self.writer.finish()
                     raise Stopped(f"at step {step + 1} of {steps}; run the same command again to continue")
+            self.writer.finish()
         return self._counts()
 
-    def _train_step(self, step: int) -> dict[str, float]:
+    def train_step(self, step: int) -> dict[str, float]:
         """One update, or a skipped one. Returns the row for the log."""
         started = time.perf_counter()
         batches = self.batches.of_step(step)
         lr = self.recipe.optimizer.lr * self.recipe.schedule.factor(step, self.config.steps)
-        self.model.train()
-        self.model.zero_grad_buffer()
+        for chunk in self.chunks:
+            chunk.train()
+            chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
         losses = self._forward_backward(batches, forward_only=False)
         updated, norm = step_if_finite(self.optimizer, lr, losses["loss"])
         self.progress.step = step + 1
         self._meter.add(time.perf_counter() - started, self.batches.seconds_waited)
+        if not updated:
+            self._report_nonfinite(step)
         self._count_nonfinite(updated)
         return {**losses, "lr": lr, "grad_norm": norm} if updated else self._skipped_row(step, lr)
 
     def _forward_backward(self, batches: list[Batch], forward_only: bool) -> dict[str, float]:
         from megatron.core.pipeline_parallel import get_forward_backward_func
 
-        def forward_step(iterator: Iterator[Batch], model: Any) -> tuple[torch.Tensor, Any]:
-            batch = next(iterator)
-            return token_losses(model, batch), lambda losses: masked_loss(losses, batch)
-
+        iterators = [iter(batches) for _ in self.chunks]
         sums = get_forward_backward_func()(
-            forward_step_func=forward_step,
-            data_iterator=iter(batches),
-            model=self.model,
+            forward_step_func=self._forward_step,
+            data_iterator=iterators if len(iterators) > 1 else iterators[0],
+            model=self.chunks if len(self.chunks) > 1 else self.chunks[0],
             num_microbatches=len(batches),
             seq_length=self.config.sequence_length,
-            micro_batch_size=self.config.micro_batch_size,
+            micro_batch_size=len(batches[0].input_ids),
             forward_only=forward_only,
         )
         return reduced_losses(sums)
+
+    def _forward_step(self, iterator: Iterator[Batch], chunk: Any) -> tuple[Any, Any]:
+        batch = next(iterator)
+        weights = batch.loss_mask
+        if self.config.loss_weights:
+            weights = weights * self._modality_weights[batch.modality.long()]
+        output = chunk(
+            batch.input_ids, None, None, labels=batch.labels, loss_mask=weights, packed_seq_params=batch.documents
+        )
+
+        def loss(output: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            return output[0], *reported_losses(output[1], batch)
+
+        return output, loss
+
+    def _report_nonfinite(self, step: int) -> None:
+        """Name the documents of a step in `nonfinite.jsonl`."""
+        if is_main_process():
+            first = step * self.config.global_batch_size
+            positions = range(first, first + self.config.global_batch_size)
+            rows = {str(position): self.batches.dataset.documents(position) for position in positions}
+            with (self.recipe.out / "nonfinite.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step + 1, "documents": rows}) + "\n")
 
     def _count_nonfinite(self, updated: bool) -> None:
         state = self.progress
@@ -200,11 +191,14 @@ class Trainer:
 
     def _log(self, metrics: Metrics, row: dict[str, float]) -> None:
         step = self.progress.step
-        if step % self.config.log_every == 0 or step == self.config.steps or "skipped" in row:
+        if "loss" in row and (height := self._spikes.add(row["loss"])):
+            row["spike"] = height
+        notable = "skipped" in row or "spike" in row
+        if step % self.config.log_every == 0 or step == self.config.steps or notable:
             shares = self.batches.dataset.shares(step * self.config.global_batch_size)
             row |= {f"share_{name}": share for name, share in shares.items()}
-            row = {"tokens": step * self._tokens_per_step, **row, **self._meter.read(self._tokens_per_step)}
-            metrics.log(step, **row, nonfinite_steps=self.progress.nonfinite_steps, memory_bytes=_memory_bytes())
+            row = {"tokens": step * self._tokens_per_step, **row, **self._meter.read()}
+            metrics.log(step, **row, nonfinite_steps=self.progress.nonfinite_steps, memory_bytes=memory_bytes())
 
     def _evaluate_if_due(self, metrics: Metrics) -> None:
         step, every = self.progress.step, self.config.evaluate_every
@@ -215,14 +209,25 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """Losses on the dev rows, nats a token: `loss` and `loss_NAME` of each modality. Collective."""
-        self.model.eval()
-        with torch.no_grad():
+        for chunk in self.chunks:
+            chunk.eval()
+        with torch.no_grad(), self._whole_weights():
             return self._forward_backward([batch.to(device()) for batch in self.dev_batches], forward_only=True)
 
+    @contextmanager
+    def _whole_weights(self) -> Iterator[None]:
+        """Inside, every rank has the weights of the last step; else they arrive while the next step needs them."""
+        overlapped = [chunk for chunk in self.chunks if chunk.ddp_config.overlap_param_gather]
+        for chunk in overlapped:
+            chunk.disable_forward_pre_hook()
+        yield
+        for chunk in overlapped:
+            chunk.enable_forward_pre_hook()
+
     def _resume(self) -> None:
-        state = load_newest_checkpoint(self.checkpoints, self.model, self.optimizer)
-        if state is None:
+        if self._start is None:
             return
+        state = load_checkpoint(self._start, self.chunks, self.optimizer)
         found = state.pop("vocabulary")
         if found != self.vocabulary_hash:
             raise InputError(
@@ -234,45 +239,30 @@ class Trainer:
 
     def _save(self) -> None:
         state = {**asdict(self.progress), "vocabulary": self.vocabulary_hash}
-        save_checkpoint(self.checkpoints, self.progress.step, self.model, self.optimizer, state)
+        with self._whole_weights():
+            self.writer.save(self.progress.step, self.chunks, self.optimizer, state)
 
     def _counts(self) -> dict[str, Any]:
         return {
             "steps": self.progress.step,
             "tokens": self.progress.step * self._tokens_per_step,
-            "tokens_per_second": round(self._meter.overall(self._tokens_per_step), 1),
+            "tokens_per_second": round(self._meter.overall(), 1),
             "nonfinite_steps": self.progress.nonfinite_steps,
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "data_parallel_size": dist.get_world_size(),
+            "parameters": self._parameters(),
+            "data_parallel_size": self.place.data_ranks,
             "dev": self.progress.dev,
         }
 
+    def _parameters(self) -> int:
+        """Of the whole model. Collective."""
+        from megatron.core import parallel_state
 
-class _Meter:
-    """Seconds of steps: since the last row of the log, and since this process began."""
-
-    def __init__(self) -> None:
-        self._steps = self._all_steps = 0
-        self._seconds = self._waited = self._all_seconds = 0.0
-
-    def add(self, seconds: float, waited: float) -> None:
-        self._steps, self._all_steps = self._steps + 1, self._all_steps + 1
-        self._seconds, self._all_seconds = self._seconds + seconds, self._all_seconds + seconds
-        self._waited += waited
-
-    def read(self, tokens_per_step: int) -> dict[str, float]:
-        row = {
-            "tokens_per_second": self._steps * tokens_per_step / self._seconds,
-            "data_wait_share": self._waited / self._seconds,
-        }
-        self._steps, self._seconds, self._waited = 0, 0.0, 0.0
-        return row
-
-    def overall(self, tokens_per_step: int) -> float:
-        """Tokens a second; 0 where this process took no step."""
-        return self._all_steps * tokens_per_step / self._all_seconds if self._all_steps else 0.0
-
-
-def _memory_bytes() -> int:
-    """Most memory used so far: of the GPU where there is one, else of this process."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory_bytes()
+        held = sum(
+            parameter.numel()
+            for chunk in self.chunks
+            for name, parameter in bare(chunk).named_parameters()
+            if parallel_state.get_tensor_model_parallel_rank() == 0 or parameter.tensor_model_parallel
+        )
+        count = torch.tensor(held, device=device())
+        dist.all_reduce(count, group=parallel_state.get_model_parallel_group())
+        return int(count)

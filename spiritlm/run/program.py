@@ -3,7 +3,8 @@
     python FOLDER/PROGRAM.py RECIPE.toml [key=value ...] [--dry-run] [--debug]
 
 Exit status: 0 done (or done before), 2 the input cannot be used, 143 stopped by a signal with its state
-saved, 1 anything else. Errors of the person's input are one line on stderr; `--debug` adds the trace.
+saved, 1 anything else. Errors of the person's input and of the machine are one line on stderr; `--debug` adds the
+trace.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from spiritlm.config import load_recipe
-from spiritlm.errors import InputError, Stopped
+from spiritlm.errors import InputError, RunError, Stopped
 from spiritlm.run.stage import Stage, StageRecipe, is_main_process
 
 R = TypeVar("R", bound=StageRecipe)
@@ -74,11 +75,11 @@ def guarded(work: Callable[[], None], debug: bool = False) -> int:
     """Run `work` and return the exit status the project promises for how it ended."""
     try:
         work()
-    except (InputError, PermissionError) as error:
+    except (InputError, PermissionError, RunError) as error:
         if debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, RunError) else 2
     except Stopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         return 143

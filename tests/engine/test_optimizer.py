@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from spiritlm.engine.model import ModelConfig, build_model, wrap_data_parallel
+from spiritlm.engine.model import ModelConfig, build_chunks, wrap_data_parallel
 from spiritlm.engine.optimizer import OptimizerConfig, ScheduleConfig, build_optimizer
 from spiritlm.engine.parallel import process_groups
 from spiritlm.errors import InputError
@@ -34,8 +34,8 @@ def test_schedule_cosine_and_constant() -> None:
 def test_norms_and_the_embedding_are_not_decayed() -> None:
     config = ModelConfig(hidden_size=32, layers=2, heads=2, kv_heads=2, ffn_hidden_size=48)
     with process_groups(seed=0):
-        model = wrap_data_parallel(build_model(config, 64, "fp32"))
-        groups = build_optimizer(OptimizerConfig(lr=1e-3, weight_decay=0.3), "fp32", model).param_groups
+        (model,) = wrap_data_parallel(build_chunks(config, 64, "fp32"))
+        groups = build_optimizer(OptimizerConfig(lr=1e-3, weight_decay=0.3), "fp32", [model]).param_groups
     counts = {group["weight_decay"]: sum(p.numel() for p in group["params"]) for group in groups}
     norms = 2 * 2 * 32 + 32
     assert counts[0.0] == 64 * 32 + norms

@@ -17,6 +17,7 @@ import torch
 from spiritlm.config import validate_recipe
 from spiritlm.corpus.datasets import PackedSample
 from spiritlm.errors import InputError, Stopped
+from spiritlm.run.files import read_jsonl
 from spiritlm.run.metrics import read_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:megatron")
@@ -47,10 +48,15 @@ class Rows:
     def shares(self, positions: int) -> dict[str, float]:
         return {"text": (positions + 1) // 2 / positions, "speech": positions // 2 / positions}
 
+    def documents(self, position: int) -> list[str]:
+        return [f"row-{position}"]
+
 
 def train(out: Path, dataset: Rows, vocabulary_hash: str = "v", **training: object) -> dict[str, object]:
     from spiritlm.engine.parallel import process_groups
-    from spiritlm.engine.trainer import Trainer, TrainerRecipe
+    from spiritlm.engine.recipe import TrainerRecipe
+    from spiritlm.engine.trainer import Trainer
+    from spiritlm.engine.weights import drawn_weights
 
     recipe = {
         "out": out,
@@ -66,8 +72,8 @@ def train(out: Path, dataset: Rows, vocabulary_hash: str = "v", **training: obje
     out.mkdir(parents=True, exist_ok=True)
     with process_groups(seed=1):
         dev = [Rows()[10_000 + row] for row in range(3)]
-        trainer = Trainer(validate_recipe(TrainerRecipe, recipe, "test"), dataset, dev, VOCABULARY, vocabulary_hash)
-        return trainer.run()
+        checked, initial = validate_recipe(TrainerRecipe, recipe, "test"), drawn_weights(2, 0.02, seed=1)
+        return Trainer(checked, dataset, dev, VOCABULARY, vocabulary_hash, initial).run()
 
 
 def train_elsewhere(out: Path, processes: int = 1, **faults: int) -> subprocess.CompletedProcess[str]:
@@ -91,13 +97,13 @@ def figures(out: Path, *names: str) -> list[tuple[float, ...]]:
 
 def final_weights(out: Path) -> dict[str, torch.Tensor]:
     from spiritlm.engine.checkpoint import load_main_weights
-    from spiritlm.engine.model import ModelConfig, build_model
+    from spiritlm.engine.model import ModelConfig, build_chunks
     from spiritlm.engine.parallel import process_groups
 
     config = ModelConfig(hidden_size=32, layers=2, heads=4, kv_heads=2, ffn_hidden_size=48)
     with process_groups(seed=2):
-        model = build_model(config, VOCABULARY, "fp32")
-        load_main_weights(out / "checkpoints" / f"step-{STEPS:08d}", model)
+        (model,) = build_chunks(config, VOCABULARY, "fp32")
+        load_main_weights(out / "checkpoints" / f"step-{STEPS:08d}", [model])
         return {name: tensor for name, tensor in model.state_dict().items() if torch.is_tensor(tensor)}
 
 
@@ -184,6 +190,8 @@ def test_a_step_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
     assert counts["nonfinite_steps"] == 1
     (row,) = [row for row in read_metrics(tmp_path) if "skipped" in row]
     assert (row["step"], row["first_position"], row["last_position"]) == (3, 8, 11)
+    (told,) = read_jsonl(tmp_path / "nonfinite.jsonl")
+    assert told == {"step": 3, "documents": {str(position): [f"row-{position}"] for position in range(8, 12)}}
     assert len(figures(tmp_path, "loss")) == STEPS - 1
     assert all(torch.isfinite(tensor).all() for tensor in final_weights(tmp_path).values())
 

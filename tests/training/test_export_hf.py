@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from spiritlm.corpus.store import Record, write_split
 from spiritlm.engine.checkpoint import load_main_weights
 from spiritlm.engine.hf import to_huggingface
-from spiritlm.engine.model import ModelConfig, build_model
+from spiritlm.engine.model import ModelConfig, build_chunks
 from spiritlm.engine.parallel import process_groups
 from spiritlm.run.files import read_json
 from spiritlm.run.metrics import read_metrics
@@ -117,8 +117,8 @@ def test_the_export_holds_the_main_weights_in_float32(run: Path) -> None:
     shape = read_json(run / "lm" / "model.json")
     config = ModelConfig.model_validate(shape["model"])
     with process_groups(seed=0):
-        model = build_model(config, shape["vocabulary_size"], "fp32")
-        load_main_weights(run / "lm" / "checkpoints" / "step-00000006", model)
+        (model,) = build_chunks(config, shape["vocabulary_size"], "fp32")
+        load_main_weights(run / "lm" / "checkpoints" / "step-00000006", [model])
     weights = to_huggingface({n: t for n, t in model.state_dict().items() if torch.is_tensor(t)}, config)
     exported = load_file(run / "model" / "model.safetensors")
     assert set(exported) == set(weights)

@@ -1,0 +1,149 @@
+"""What the programs that train the language model ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveInt, model_validator
+
+from spiritlm.config import Recipe
+from spiritlm.corpus.datasets import MAIN_STORE, SourceRecipe
+from spiritlm.engine.model import ModelConfig, Precision
+from spiritlm.engine.optimizer import OptimizerConfig, ScheduleConfig
+from spiritlm.engine.parallel import ParallelConfig
+from spiritlm.engine.sizes import with_size
+from spiritlm.errors import InputError
+from spiritlm.run.checkpoints import CheckpointPolicy
+from spiritlm.run.metrics import Tracker
+from spiritlm.run.stage import Inputs, StageRecipe
+from spiritlm.tokens.interleave import MODALITIES
+
+
+class TrainingConfig(Recipe):
+    """How long and on how much at a time."""
+
+    steps: int = Field(gt=0)
+    global_batch_size: int = Field(gt=0)
+    """Rows a step, over all ranks."""
+    micro_batch_size: int = Field(gt=0)
+    """Rows a rank computes at a time; memory grows with it. On a CPU the rank's whole share is fastest."""
+    sequence_length: int = Field(gt=0)
+    """Tokens a row."""
+    precision: Precision = "bf16"
+    seed: int = 0
+    log_every: int = Field(default=1, gt=0)
+    """Steps between rows of `metrics.jsonl`."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0 evaluates at the end only."""
+    max_nonfinite_steps: int = Field(default=10, gt=0)
+    """So many steps in a row with a loss or gradient that is not finite end the run."""
+    loss_weights: dict[str, float] = Field(default_factory=dict)
+    """What a token of a modality weighs in the loss, by `text`, `semantic`, `pitch` and `style`; 1 where nothing is
+    said. Losses are reported without weights."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the squared log of the softmax's normaliser, which keeps it near 1 (PaLM, section 5: 1e-4)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainingConfig:
+        self.require_multiple_of(ranks=1)
+        if unknown := set(self.loss_weights) - set(MODALITIES):
+            raise InputError(f"training.loss_weights: {min(unknown)!r}, expected some of {', '.join(MODALITIES)}")
+        return self
+
+    def require_multiple_of(self, ranks: int) -> None:
+        """Raises `InputError` where `ranks` cannot share a step in whole micro-batches."""
+        if self.global_batch_size % (self.micro_batch_size * ranks):
+            raise InputError(
+                f"training.global_batch_size = {self.global_batch_size}: expected a multiple of micro_batch_size x "
+                f"data-parallel ranks = {self.micro_batch_size} x {ranks}"
+            )
+
+
+class TrainerRecipe(StageRecipe):
+    """What every program that trains the language model asks for."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    parallel: ParallelConfig = ParallelConfig()
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = ScheduleConfig()
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    trackers: tuple[Tracker, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainerRecipe:
+        if self.training.sequence_length > self.model.max_position_embeddings:
+            raise InputError(
+                f"training.sequence_length = {self.training.sequence_length}: expected at most "
+                f"model.max_position_embeddings = {self.model.max_position_embeddings}"
+            )
+        return self
+
+    def require_layout(self, world_size: int, vocabulary_size: int) -> None:
+        """Raises `InputError` where `world_size` ranks cannot share the model, a row or a step.
+
+        `vocabulary_size`: rows of the embedding, padding included.
+        """
+        ranks = self.parallel.data_parallel(world_size)
+        tensor, stages = self.parallel.tensor, self.parallel.pipeline * self.parallel.virtual_stages
+        pieces = 2 * self.parallel.context if self.parallel.context > 1 else 1
+        heads = (self.model.kv_heads, "model.kv_heads")
+        if tensor > self.model.kv_heads and tensor % self.model.kv_heads == 0:  # then ranks share the keys of a group
+            heads = (self.model.heads, "model.heads")
+        for number, name, by, field_name in (
+            (*heads, tensor, "parallel.tensor"),
+            (self.model.ffn_hidden_size, "model.ffn_hidden_size", tensor, "parallel.tensor"),
+            (vocabulary_size, "the vocabulary", tensor, "parallel.tensor"),
+            (self.model.layers, "model.layers", stages, "parallel.pipeline x parallel.virtual_stages"),
+            (self.training.sequence_length, "training.sequence_length", pieces, "twice parallel.context"),
+            (self.training.sequence_length, "training.sequence_length", pieces * tensor, "context pieces x tensor"),
+        ):
+            if number % by:
+                raise InputError(f"{field_name} = {by}: expected a divisor of {name} = {number}")
+        self.training.require_multiple_of(ranks)
+        batches = self.training.global_batch_size // (self.training.micro_batch_size * ranks)
+        if self.parallel.virtual_stages > 1 and batches % self.parallel.pipeline:
+            raise InputError(
+                f"parallel.virtual_stages: {batches} micro-batches a step and data rank, expected a multiple of "
+                f"parallel.pipeline = {self.parallel.pipeline}"
+            )
+
+
+class PretrainRecipe(TrainerRecipe):
+    """Pretraining on stores of units and text.
+
+    What `model` leaves out is taken from `init_from`, and what is still missing follows from `size`.
+    """
+
+    init_from: Path | None = None
+    """A Hugging Face folder of the Llama, Qwen2, Qwen3 or GLM family whose weights to start from; its text ids must be
+    those of the stores' text tokenizer. None draws the weights."""
+    size: PositiveInt | None = None
+    """One dial for a model from scratch: its number of layers, from which shape, learning rate, batch and length of the
+    run follow where the recipe leaves them out (see `engine/sizes.py`)."""
+    stores: Inputs
+    """Stores by the names that the mixture uses; the dev split of `main` is evaluated on."""
+    mixture: tuple[SourceRecipe, ...] = tuple(SourceRecipe(kind=kind) for kind in ("text", "speech", "spans"))
+    """Spirit LM (table 2): a third each of text, speech and both interleaved."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        if fields.get("size"):
+            fields = with_size(fields, fields["size"])
+        required = {name for name, field in ModelConfig.model_fields.items() if field.is_required()}
+        if fields.get("init_from") and not required <= set(fields.get("model", {})):
+            from spiritlm.engine.hf_config import model_config_of  # seconds to import
+
+            found = model_config_of(Path(fields["init_from"])).model_dump()
+            fields = {**fields, "model": {**found, **fields.get("model", {})}}
+        return fields
+
+    @model_validator(mode="after")
+    def _check_stores(self) -> PretrainRecipe:
+        if MAIN_STORE not in self.stores:
+            raise InputError(f"stores: expected a store named {MAIN_STORE!r}, found {', '.join(self.stores) or 'none'}")
+        return self

@@ -1,0 +1,45 @@
+"""One dial for models from scratch: the number of layers, from which the rest follows.
+
+    hidden size      64 times the layers (GPT-2's and LLaMA's ratio, between 12 layers of 768 and 32 of 4,096)
+    heads            of 64 channels under 1,024 hidden, of 128 from there on
+    feed-forward     8/3 of the hidden size, rounded up to a multiple of 64
+    learning rate    1.2e-3 at 768 hidden, falling with the root of the hidden size
+    batch            64 k tokens at 10 M parameters, growing with the root of the parameters
+    steps            20 tokens a parameter (Hoffmann et al. 2022)
+
+The parameters meant are those of the layers; a vocabulary is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+HEAD_CHANNELS, WIDE = 64, 1024
+TOKENS_PER_PARAMETER = 20
+
+
+def with_size(fields: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    """The fields of a recipe, with those that `layers` implies where they are missing."""
+    hidden = 64 * layers
+    channels = 2 * HEAD_CHANNELS if hidden >= WIDE and layers % 2 == 0 else HEAD_CHANNELS
+    ffn = -(-8 * hidden // 3 // 64) * 64
+    model = {
+        "hidden_size": hidden, "layers": layers, "heads": hidden // channels, "kv_heads": hidden // channels,
+        "ffn_hidden_size": ffn,
+    }  # fmt: skip
+    parameters = layers * (4 * hidden**2 + 3 * hidden * ffn)
+    training = dict(fields.get("training", {}))
+    length = training.get("sequence_length", 2048)
+    rows = max(1, round(2**16 * (parameters / 1e7) ** 0.5 / length))
+    micro = training.get("micro_batch_size", 1)
+    rows = -(-rows // micro) * micro
+    rows = training.get("global_batch_size", rows)
+    steps = max(1, round(TOKENS_PER_PARAMETER * parameters / (rows * length)))
+    derived = {"sequence_length": length, "micro_batch_size": micro, "global_batch_size": rows, "steps": steps}
+    return {
+        **fields,
+        "model": {**model, **fields.get("model", {})},
+        "training": {**derived, **training},
+        "optimizer": {"lr": 1.2e-3 * (768 / hidden) ** 0.5, **fields.get("optimizer", {})},
+    }
