@@ -1,15 +1,18 @@
-"""Export a trained language model as a stock Hugging Face Llama folder, with its ears and its voice.
+"""Export a trained language model as a stock Hugging Face folder, with its ears and its voice.
 
-In:  a pretrain stage, a unit tokenizer (fit units) and a speech decoder (train voice).
-Out: `config.json`, `model.safetensors` (the float32 main weights of the newest checkpoint), the tokenizer, the
-     vocabulary, and in `speech_tokenizer/` and `voice/` what turns speech into units and back.
+In:  a pretrain stage, and where there are any a unit tokenizer (fit units) and a speech decoder (train voice).
+Out: `config.json`, safetensors (the float32 main weights of the newest checkpoint), the tokenizer, the vocabulary, and
+     in `speech_tokenizer/` and `voice/` what turns speech into units and back.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
+from pydantic import model_validator
 
 from spiritlm.config import validate_recipe
 from spiritlm.corpus.datasets import MAIN_STORE
@@ -21,20 +24,31 @@ from spiritlm.errors import InputError
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.files import atomic_folder, read_json
 from spiritlm.run.program import run_program
-from spiritlm.run.stage import Input, Stage, StageRecipe, read_stage, require_same_input
+from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe, read_stage, require_same_input
 from spiritlm.tokens.huggingface import save_huggingface_tokenizer
 from spiritlm.tokens.vocabulary import Vocabulary
 
 
 class ExportRecipe(StageRecipe):
     run: Input
-    speech_tokenizer: Input
-    voice: Input
+    speech_tokenizer: OptionalInput = None
+    """What turns speech into the units of the run's stores; left out, the folder has no ears."""
+    voice: OptionalInput = None
+    """A decoder of those units; left out, the folder has no voice."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights. The run keeps them in float32."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ExportRecipe:
+        if self.voice and not self.speech_tokenizer:
+            raise InputError("voice: expected with the speech_tokenizer whose units it speaks")
+        return self
 
 
 def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
-    require_same_input(recipe.voice, "units", stage.input_fingerprints["speech_tokenizer"])
-    require_same_input(recipe.voice, "store", read_stage(recipe.run)["inputs"][f"stores.{MAIN_STORE}"])
+    if recipe.voice:
+        require_same_input(recipe.voice, "units", stage.input_fingerprints["speech_tokenizer"])
+        require_same_input(recipe.voice, "store", read_stage(recipe.run)["inputs"][f"stores.{MAIN_STORE}"])
     vocabulary = Vocabulary.load(recipe.run)
     shape = read_json(recipe.run / "model.json")
     config = validate_recipe(ModelConfig, shape["model"], str(recipe.run / "model.json"))
@@ -46,11 +60,13 @@ def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
     with process_groups(seed=0):
         (model,) = build_chunks(config, shape["vocabulary_size"], "fp32")
         load_main_weights(checkpoint, [model])
-        export_model(model.state_dict(), config, stage.folder, vocabulary.bos, vocabulary.eos)
+        dtype = getattr(torch, recipe.dtype)
+        export_model(model.state_dict(), config, stage.folder, vocabulary.bos, vocabulary.eos, dtype)
     vocabulary.save(stage.folder)
     save_huggingface_tokenizer(vocabulary, stage.folder)
-    _copy(recipe.speech_tokenizer / "model", stage.folder / "speech_tokenizer")
-    _copy(recipe.voice / "model", stage.folder / "voice")
+    for name, part in (("speech_tokenizer", recipe.speech_tokenizer), ("voice", recipe.voice)):
+        if part:
+            _copy(part / "model", stage.folder / name)
     return {
         "step": checkpoints.state(checkpoint)["step"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

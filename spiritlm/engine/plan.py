@@ -149,6 +149,6 @@ def plan(recipe: TrainerRecipe, vocabulary_size: int, gpus: int, gpu: Gpu, mfu: 
 
 def human(number: float, unit: str = "") -> str:
     """With a thousand's prefix: 6.74e9 is `6.74 G`."""
-    power = min(6, max(0, int(math.log10(max(number, 1)) // 3)))
-    prefix = ("", "k", "M", "G", "T", "P", "E")[power]
+    power = min(7, max(0, int(math.log10(max(number, 1)) // 3)))
+    prefix = ("", "k", "M", "G", "T", "P", "E", "Z")[power]
     return f"{number / 1000**power:.3g} {prefix}{unit}".rstrip()

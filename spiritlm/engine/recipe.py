@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.corpus.datasets import MAIN_STORE, SourceRecipe
@@ -70,6 +70,8 @@ class TrainerRecipe(StageRecipe):
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     trackers: tuple[Tracker, ...] = ()
+    profile: tuple[NonNegativeInt, NonNegativeInt] | None = None
+    """First and last step to trace into `trace-RANK.json`, for chrome://tracing or Perfetto."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainerRecipe:

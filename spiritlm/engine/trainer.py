@@ -104,7 +104,8 @@ class Trainer:
             self.batches.reading_ahead(),
         ):
             for step in range(first, steps):
-                row = self.train_step(step)
+                with self._traced(step + 1):
+                    row = self.train_step(step)
                 self._log(metrics, row)
                 bar.advance(1, f"loss {row['loss']:.3f}" if "loss" in row else "step skipped")
                 self._evaluate_if_due(metrics)
@@ -135,6 +136,18 @@ class Trainer:
             self._report_nonfinite(step)
         self._count_nonfinite(updated)
         return {**losses, "lr": lr, "grad_norm": norm} if updated else self._skipped_row(step, lr)
+
+    @contextmanager
+    def _traced(self, step: int) -> Iterator[None]:
+        """Record the step where the recipe's `profile` says so, and write what was recorded after the last."""
+        first, last = self.recipe.profile or (0, 0)
+        if step == first:
+            self._profiler = torch.profiler.profile()
+            self._profiler.start()
+        yield
+        if step == last and hasattr(self, "_profiler"):
+            self._profiler.stop()
+            self._profiler.export_chrome_trace(str(self.recipe.out / f"trace-{dist.get_rank()}.json"))
 
     def _forward_backward(self, batches: list[Batch], forward_only: bool) -> dict[str, float]:
         from megatron.core.pipeline_parallel import get_forward_backward_func

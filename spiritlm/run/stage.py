@@ -3,9 +3,9 @@
 `stage.json` is written last and records the resolved recipe, the fingerprints of the input stages, counts,
 versions, seconds (of the last attempt, where a stage was stopped and resumed) and peak memory. A fingerprint covers
 stage name, recipe and input fingerprints, but no paths, not where the work is done and how much of it at a time
-(`workers`, `executor`), and not what may be lost of it (`max_bad_fraction`): a run folder can be moved, a run resumed
-elsewhere, and one that stopped at its budget go on with another. Running a finished stage again does
-nothing; running it with another recipe or other inputs is refused, so that a folder never mixes two.
+(`workers`, `executor`), and not what may be lost of it (`max_bad_fraction`) or is watched (`profile`): a run folder can
+be moved, a run resumed elsewhere, and one that stopped at its budget go on with another. Running a finished stage again
+does nothing; running it with another recipe or other inputs is refused, so that a folder never mixes two.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Stage:
         self.folder = recipe.out
         self.inputs = _inputs(recipe)
         self.input_fingerprints = {key: read_stage(path)["fingerprint"] for key, path in self.inputs.items()}
-        left_out = {"out", "workers", "executor", "max_bad_fraction", *_input_fields(recipe)}
+        left_out = {"out", "workers", "executor", "max_bad_fraction", "profile", *_input_fields(recipe)}
         self.recipe = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in left_out}
         self.fingerprint = sha256_json([name, self.recipe, self.input_fingerprints])
         self._started = time.monotonic()

@@ -62,7 +62,7 @@ def test_layouts_that_cannot_be_are_refused() -> None:
     for overrides, gpus, message in (
         (("parallel.tensor=3",), 64, "tensor x pipeline x context = 3 x 1 x 1, expected a divisor of .* 64"),
         (("parallel.tensor=64",), 64, r"parallel.tensor = 64: expected a divisor of model.heads = 32"),
-        (("parallel.pipeline=64",), 64, "expected a divisor of model.layers = 32"),
+        (("parallel.tensor=1", "parallel.pipeline=64"), 64, "expected a divisor of model.layers = 32"),
         (("parallel.pipeline=2", "parallel.virtual_stages=3"), 64, "= 6: expected a divisor of model.layers = 32"),
         (("parallel.virtual_stages=2",), 64, "parallel.virtual_stages: expected 1 where parallel.pipeline is 1"),
         (("training.sequence_length=4094", "parallel.context=2"), 64, "expected a divisor of training.sequence_length"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,9 @@ class Rows:
 
     def __init__(self, **faults: int) -> None:
         self.faults = faults
-        """`nan_position`: its loss mask is not finite; `SIGTERM`, `SIGKILL`: sent when that step's rows are read."""
+        """`nan_position`: its loss mask is not finite; `SIGTERM`, `SIGKILL`: sent when that step's rows are read;
+        `killed_saving`: SIGKILL as soon as that step's checkpoint is being written; `disk_full`: from that step's
+        checkpoint on no file grows beyond 10 kB."""
 
     def __getitem__(self, position: int) -> PackedSample:
         for name in ("SIGTERM", "SIGKILL"):
@@ -73,7 +77,24 @@ def train(out: Path, dataset: Rows, vocabulary_hash: str = "v", **training: obje
     with process_groups(seed=1):
         dev = [Rows()[10_000 + row] for row in range(3)]
         checked, initial = validate_recipe(TrainerRecipe, recipe, "test"), drawn_weights(2, 0.02, seed=1)
-        return Trainer(checked, dataset, dev, VOCABULARY, vocabulary_hash, initial).run()
+        trainer = Trainer(checked, dataset, dev, VOCABULARY, vocabulary_hash, initial)
+        trainer.writer.save = saving(trainer.writer, dataset.faults)  # type: ignore[method-assign]
+        return trainer.run()
+
+
+def saving(writer: Any, faults: dict[str, int]) -> Any:
+    """`writer.save`, and what befalls the machine meanwhile."""
+    original = writer.save
+
+    def save(step: int, *arguments: Any) -> None:
+        if faults.get("disk_full") == step:
+            writer.finish()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        original(step, *arguments)
+        if faults.get("killed_saving") == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return save
 
 
 def train_elsewhere(out: Path, processes: int = 1, **faults: int) -> subprocess.CompletedProcess[str]:
@@ -159,6 +180,25 @@ def test_killed_with_a_truncated_checkpoint_resumes_from_the_one_before(straight
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.warns(UserWarning, match=f"{newest.name} is skipped: {shard.name}"):
         train(tmp_path, Rows())
+    assert_same_run(straight, tmp_path)
+
+
+def test_killed_while_a_checkpoint_is_written_it_resumes_from_the_one_before(straight: Path, tmp_path: Path) -> None:
+    assert train_elsewhere(tmp_path, killed_saving=4).returncode == -signal.SIGKILL
+    checkpoints = tmp_path / "checkpoints"
+    assert [folder.name for folder in sorted(checkpoints.glob("step-*"))] == ["step-00000002"]
+    train(tmp_path, Rows())
+    assert_same_run(straight, tmp_path)
+    assert not list(checkpoints.glob(".partial*"))
+
+
+def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(straight: Path, tmp_path: Path) -> None:
+    done = train_elsewhere(tmp_path, disk_full=4)
+    assert done.returncode == 1
+    assert "RunError: " in done.stderr.splitlines()[-1]
+    assert "the checkpoint of step 4 was not written" in done.stderr.splitlines()[-1]
+    assert [folder.name for folder in sorted((tmp_path / "checkpoints").glob("step-*"))] == ["step-00000002"]
+    train(tmp_path, Rows())
     assert_same_run(straight, tmp_path)
 
 

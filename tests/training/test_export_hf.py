@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from spiritlm.corpus.store import Record, write_split
 from spiritlm.engine.checkpoint import load_main_weights
@@ -135,6 +135,39 @@ def test_the_export_is_whole(run: Path, vocabulary: Vocabulary) -> None:
     assert Vocabulary.load(run / "model").hash == vocabulary.hash
     assert read_json(run / "model" / "speech_tokenizer" / "config.json") == {"ears": 1}
     assert read_json(run / "model" / "voice" / "config.json") == {"voice": 1}
+
+
+def test_a_run_grows_a_hugging_face_model(run: Path, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    """Trained for one step that changes nothing, it comes out as it went in, with rows for units below the text's."""
+    torch.manual_seed(0)
+    text = vocabulary.layout.text_size
+    config = Qwen3Config(
+        vocab_size=text + 5, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=16, intermediate_size=80, max_position_embeddings=256,
+    )  # fmt: skip
+    start = Qwen3ForCausalLM(config)
+    start.save_pretrained(tmp_path / "start")
+    recipe = tmp_path / "grown.toml"
+    before, after = (REPO / "training/recipes/pretrain-tiny.toml").read_text().split("[model]")
+    recipe.write_text(f'{before}init_from = "{tmp_path}/start"\n[training]{after.split("[training]")[1]}')
+    size = ("training.steps=1", "training.sequence_length=64", "training.precision=fp32", "training.evaluate_every=0")
+    stores = (f"stores.main={run}/store", f"stores.texts={run}/texts")
+    still = ("optimizer.lr=1e-15", "schedule.warmup_steps=0", "profile=[1, 1]")
+    done = stage("pretrain.py", str(recipe), f"out={tmp_path}/lm", *size, *stores, *still)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "lm" / "trace-0.json").stat().st_size > 1000
+    mute = tmp_path / "mute.toml"
+    mute.write_text(f'out = "{tmp_path}/model"\nrun = "{tmp_path}/lm"\n')
+    done = stage("export_hf.py", str(mute))
+    assert done.returncode == 0, done.stderr
+    grown = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert type(grown) is Qwen3ForCausalLM
+    expected = start.state_dict()
+    for name, tensor in grown.state_dict().items():
+        old = tensor[:text] if tensor.shape[0] == vocabulary.padded_size else tensor
+        torch.testing.assert_close(old, expected[name][: len(old)], rtol=0, atol=1e-9)
+    rows = grown.get_input_embeddings().weight
+    assert rows[text:].std().item() == pytest.approx(rows[:text].std().item(), rel=0.05)
 
 
 def test_a_folder_that_is_no_stage_is_refused(run: Path, tmp_path: Path) -> None:
