@@ -12,12 +12,13 @@ least 0.95 of the bare loop, 1.0 of Trainer, and on an H200 45 % of 989 TFLOP/s.
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ PEAK = 989e12
 AIMS = {"bare loop": 0.95, "Trainer": 1.0}
 Stretch = Callable[[int], float]
 """Trains so many steps and returns their seconds."""
+Way = Callable[[TrainerRecipe, bool], AbstractContextManager[Stretch]]
 
 
 class Rows:
@@ -118,7 +120,9 @@ def engine(recipe: TrainerRecipe, packed: bool) -> Iterator[Stretch]:
 
 def llama(recipe: TrainerRecipe) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    return LlamaForCausalLM(huggingface_config(recipe.model, VOCABULARY, bos=1, eos=2)).to(device())
+    config = huggingface_config(recipe.model, VOCABULARY, bos=1, eos=2)
+    config.use_cache = False  # with a cache transformers does not look for documents in the positions
+    return LlamaForCausalLM(config).to(device())
 
 
 @contextmanager
@@ -178,6 +182,9 @@ def huggingface_trainer(recipe: TrainerRecipe, packed: bool) -> Iterator[Stretch
     yield stretch
 
 
+WAYS = {"ours": engine, "bare loop": bare_loop, "Trainer": huggingface_trainer}
+
+
 def now() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -187,24 +194,28 @@ def now() -> float:
 def measure(recipe: TrainerRecipe, packed: bool, steps: int) -> dict[str, tuple[float, float]]:
     """Median tokens a second and, on a GPU, the most memory of each way, bytes."""
     per_step = recipe.training.global_batch_size * recipe.training.sequence_length
-    rates: dict[str, list[float]] = {}
-    memory: dict[str, float] = {}
+    rates: dict[str, list[float]] = {name: [] for name in WAYS}
     with ExitStack() as stack:
-        ways = {"ours": engine, "bare loop": bare_loop, "Trainer": huggingface_trainer}
-        stretches = {name: stack.enter_context(way(recipe, packed)) for name, way in ways.items()}
-        for repeat in range(REPEATS + 1):
+        stretches = {name: stack.enter_context(way(recipe, packed)) for name, way in WAYS.items()}
+        for stretch in stretches.values():
+            stretch(WARM)
+        for _ in range(REPEATS):
             for name, stretch in stretches.items():
-                if torch.cuda.is_available():
-                    held = torch.cuda.memory_allocated()
-                    torch.cuda.reset_peak_memory_stats()
-                number = steps if repeat else WARM
-                rate = number * per_step / stretch(number)
-                if repeat:
-                    rates.setdefault(name, []).append(rate)
-                    print(f"  {name}: {rate:,.0f} tokens/s", flush=True)
-                    if torch.cuda.is_available():
-                        memory[name] = torch.cuda.max_memory_allocated() - held
-    return {name: (statistics.median(found), memory.get(name, 0.0)) for name, found in rates.items()}
+                rates[name].append(steps * per_step / stretch(steps))
+                print(f"  {name}: {rates[name][-1]:,.0f} tokens/s", flush=True)
+    return {name: (statistics.median(rates[name]), peak_memory(way, recipe, packed)) for name, way in WAYS.items()}
+
+
+def peak_memory(way: Way, recipe: TrainerRecipe, packed: bool) -> float:
+    """Most bytes of a GPU that one way takes when it is alone."""
+    if not torch.cuda.is_available():
+        return 0.0
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    with way(recipe, packed) as stretch:
+        stretch(2)
+    return torch.cuda.max_memory_allocated()
 
 
 def profile(recipe: TrainerRecipe, packed: bool, path: Path) -> None:

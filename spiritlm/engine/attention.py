@@ -18,8 +18,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from megatron.core.packed_seq_params import PackedSeqParams
-from megatron.core.transformer.transformer_config import TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -44,18 +42,19 @@ class Piece:
         return Piece(self.begin, self.end, queries, keys, self.longest_queries, self.longest_keys)
 
 
-class Documents(PackedSeqParams):
-    """Where the documents of a micro-batch lie, as megatron-core hands it through to the attention.
+class Documents:
+    """Where the documents of a micro-batch lie; megatron-core hands it through to the attention as `PackedSeqParams`.
 
     Its layout of tensors stays `[time, batch, ...]`, and rotary positions run on over a row: inside a document only
     their differences count.
     """
 
+    qkv_format, cp_group = "sbhd", None
+
     def __init__(self, begins: torch.Tensor, pieces: tuple[Piece, ...]) -> None:
         """`begins`: int32 `[batch, time]`: where the document of each position of the whole row begins."""
-        length = begins.shape[1]
-        super().__init__(qkv_format="sbhd", max_seqlen_q=length, max_seqlen_kv=length)
         self.begins, self.pieces = begins, pieces
+        self.max_seqlen_q = self.max_seqlen_kv = begins.shape[1]
 
     @functools.cached_property
     def mask(self) -> torch.Tensor:
@@ -99,7 +98,7 @@ class DocumentAttention(torch.nn.Module):
     """Core attention of a layer; grouped queries allowed."""
 
     def __init__(
-        self, config: TransformerConfig, softmax_scale: float | None = None, pg_collection: Any = None, **unused: Any
+        self, config: Any, softmax_scale: float | None = None, pg_collection: Any = None, **unused: Any
     ) -> None:
         super().__init__()
         self.scale = softmax_scale
@@ -122,7 +121,7 @@ class DocumentAttention(torch.nn.Module):
             return self._scaled_dot_product(query, key, value, mask=None)
         if self.context_group is not None:
             key, value = (gather_row(x, self.context_group) for x in (key, value))
-        if query.is_cuda:
+        if query.is_cuda and query.dtype != torch.float32:  # which the kernels do not know
             return self._variable_length(query, key, value, packed_seq_params.pieces)
         return self._scaled_dot_product(query, key, value, packed_seq_params.mask)
 
@@ -188,10 +187,10 @@ def _torch_attention(
 
 
 def attention_name() -> str:
-    """For the log."""
+    """What attends in bf16, for the record of a run."""
     if not torch.cuda.is_available():
         return "torch scaled dot product"
-    return "flash-attn" if importlib.util.find_spec("flash_attn") else "torch varlen"
+    return "flash-attn" if variable_length_kernel() is _flash_attention else "torch variable-length"
 
 
 class _GatherRow(torch.autograd.Function):

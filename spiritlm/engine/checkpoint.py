@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import queue
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ import torch.distributed as dist
 
 from spiritlm.errors import RunError
 from spiritlm.run.checkpoints import Checkpoints
+from spiritlm.run.files import atomic_path
 from spiritlm.run.stage import is_main_process
 
 T = TypeVar("T")
@@ -49,8 +51,7 @@ class CheckpointWriter:
         filesystem_async._results_queue = _Handover()
 
         def complete() -> None:
-            if is_main_process():
-                self.checkpoints.complete(step, state)
+            _from_main(lambda: self.checkpoints.complete(step, state))
 
         with self._failures():
             content = _sharded_state(chunks, optimizer, is_loading=False)
@@ -76,7 +77,7 @@ class CheckpointWriter:
 
         try:
             yield
-        except (OSError, CheckpointException, CheckpointingException) as error:
+        except (OSError, RuntimeError, CheckpointException, CheckpointingException) as error:
             reason = str(error).strip().splitlines()[-1]
             raise RunError(
                 f"{self.checkpoints.root}: the checkpoint of step {self._step} was not written: {reason}"
@@ -92,17 +93,17 @@ class _Handover(queue.Queue[Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._path = Path(tempfile.mkdtemp(prefix="spiritlm-")) / "results"
+        self._path = Path(tempfile.gettempdir()) / f"spiritlm-{uuid.uuid4()}"
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        self._path.write_bytes(pickle.dumps(item))
+        with atomic_path(self._path) as temporary:
+            temporary.write_bytes(pickle.dumps(item))
 
     def get_nowait(self) -> Any:
         if not self._path.is_file():
             raise queue.Empty
         item = pickle.loads(self._path.read_bytes())
         self._path.unlink()
-        self._path.parent.rmdir()
         return item
 
 
@@ -154,8 +155,12 @@ def _metadata() -> dict[str, Any]:
     """How the optimizer's state is stored; megatron-core's default refuses to be read back."""
     from megatron.core import parallel_state
 
-    group = parallel_state.get_data_parallel_group(with_context_parallel=True)
-    return {"distrib_optim_sharding_type": "fully_reshardable", "dp_cp_group": group, "singleton_local_shards": False}
+    return {
+        "distrib_optim_sharding_type": "fully_reshardable",
+        "distrib_optim_fully_reshardable_mem_efficient": True,  # gathered on one data-parallel rank, not on all
+        "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True),
+        "singleton_local_shards": False,
+    }
 
 
 def _named(chunks: list[Any]) -> list[tuple[str, Any]]:

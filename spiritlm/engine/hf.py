@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ class HuggingFaceWeights:
             raise InputError(f"{self.folder / name}: {error}") from None
 
 
-def grown_weights(weights: HuggingFaceWeights, config: ModelConfig, text_size: int, seed: int) -> Read:
+def grown_weights(weights: Callable[[str], torch.Tensor], text_size: int, seed: int) -> Read:
     """The weights of a text model for a larger vocabulary, whose ids `[0, text_size)` are the model's own.
 
     The new rows of the embeddings are drawn as `grown_rows` tells.
@@ -139,12 +140,10 @@ def grown_weights(weights: HuggingFaceWeights, config: ModelConfig, text_size: i
         whole = weights(name)
         if name.startswith(("embedding.", "output_layer.")):
             if len(whole) < text_size:
-                raise InputError(
-                    f"{weights.folder}: {len(whole)} ids, expected the {text_size} of the vocabulary's text"
-                )
+                raise InputError(f"init_from: {len(whole)} ids, expected the {text_size} of the vocabulary's text")
             whole = grown_rows(whole[:text_size], shape[0], seed, name)
         if whole.shape != shape:
-            raise InputError(f"{weights.folder}: {name} is {list(whole.shape)}, expected {list(shape)}")
+            raise InputError(f"init_from: {name} is {list(whole.shape)}, expected {list(shape)}")
         return whole
 
     return read
@@ -154,7 +153,12 @@ def initial_weights(config: ModelConfig, folder: Path | None, text_size: int, se
     """What a run starts from: the model in `folder`, grown, or with None drawn weights."""
     if folder is None:
         return drawn_weights(config.layers, config.init_std, seed)
-    return grown_weights(HuggingFaceWeights(folder, config), config, text_size, seed)
+
+    @cache
+    def weights() -> HuggingFaceWeights:
+        return HuggingFaceWeights(folder, config)  # a run that goes on from its checkpoint asks for none
+
+    return grown_weights(lambda name: weights()(name), text_size, seed)
 
 
 def export(

@@ -90,9 +90,8 @@ def huggingface_config(
         rotation |= {"rope_type": "llama3", "factor": config.rope_scaling, **LLAMA3_ROTATION}
     if family is GlmConfig:
         rotation["partial_rotary_factor"] = config.rotary_share
-    names = {Qwen2Config: "Qwen2ForCausalLM", Qwen3Config: "Qwen3ForCausalLM", GlmConfig: "GlmForCausalLM"}
     return family(
-        architectures=[names.get(family, "LlamaForCausalLM")],
+        architectures=[family.__name__.replace("Config", "ForCausalLM")],
         dtype=dtype,
         vocab_size=vocabulary_size,
         hidden_size=config.hidden_size,

@@ -27,6 +27,8 @@ class LanguageModel(GPTModel):
     ) -> Any:
         if not self.post_process or labels is None or loss_mask is None:
             return super()._postprocess(hidden_states, *arguments, labels=labels, loss_mask=loss_mask, **others)
+        for wait_for_weight in self.output_layer._forward_pre_hooks.values():  # its own forward pass is not called
+            wait_for_weight(self.output_layer, ())
         tied = self.share_embeddings_and_output_weights
         weight = self.shared_embedding_or_output_weight() if tied else self.output_layer.weight
         return vocabulary_loss(hidden_states, weight, labels, loss_mask, self.config, self.z_loss)

@@ -138,7 +138,7 @@ def reported_losses(losses: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, t
     learned = batch.loss_mask != 0
     of_modality = [learned & (batch.modality == index) for index in range(len(MODALITIES))]
     sums = torch.stack([
-        torch.stack([losses[chosen].sum(dtype=torch.float64) for chosen in of_modality]),
+        torch.stack([torch.where(chosen, losses, 0.0).sum(dtype=torch.float64) for chosen in of_modality]),
         torch.stack([chosen.sum().double() for chosen in of_modality]),
     ])  # fmt: skip
     return learned.sum().int(), sums

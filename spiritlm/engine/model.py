@@ -16,6 +16,8 @@ from spiritlm.engine.parallel import ParallelConfig
 from spiritlm.engine.weights import mark_shared
 from spiritlm.errors import InputError
 
+BUCKET_SIZE: int | None = None
+"""Least number of parameters that data-parallel ranks exchange at a time; None leaves it to megatron-core."""
 Precision = Literal["fp32", "bf16"]
 """`bf16`: weights and activations in bfloat16; main weights, gradients sums and Adam's moments in float32."""
 
@@ -170,7 +172,7 @@ def wrap_data_parallel(chunks: list[Any], overlap: bool = False) -> list[Any]:
     config = chunks[0].config
     layout = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True, use_distributed_optimizer=True,
-        overlap_grad_reduce=overlap, overlap_param_gather=overlap,
+        overlap_grad_reduce=overlap, overlap_param_gather=overlap, bucket_size=BUCKET_SIZE,
     )  # fmt: skip
     wrapped = [
         DistributedDataParallel(

@@ -1,7 +1,8 @@
-"""Repairs of megatron-core 0.16.1's DistributedOptimizer over `torch.optim.AdamW`.
+"""Repairs of megatron-core 0.16.1's DistributedOptimizer.
 
-That pair is used where neither Transformer Engine nor apex is installed, on a GPU as on a CPU. Without the repairs
-a checkpoint cannot be loaded, or loads and then counts Adam's steps wrongly without a word.
+Most are of its work with `torch.optim.AdamW`, which is used where neither Transformer Engine nor apex is installed, on
+a GPU as on a CPU. Without them a checkpoint cannot be loaded, loads and then counts Adam's steps wrongly without a
+word, or holds main weights and moments that belong elsewhere.
 """
 
 from __future__ import annotations
@@ -12,16 +13,49 @@ import torch
 
 
 def install_optimizer_fixes() -> None:
-    """Repair the class in place, once; nothing is done where another Adam is used."""
+    """Repair the class in place, once."""
     from megatron.core.optimizer import distrib_optimizer
 
     cls = distrib_optimizer.DistributedOptimizer
-    if distrib_optimizer.HAVE_APEX_OR_TE or getattr(cls, "repaired", False):
+    if getattr(cls, "repaired", False):
         return
     cls.repaired = True
+    _leave_padding_out_of_positions(cls)
+    if distrib_optimizer.HAVE_APEX_OR_TE:
+        return
     _let_state_exist_before_the_first_step(cls)
     _give_each_parameter_its_own_step(cls)
     _leave_the_step_to_the_parameter_groups(cls)
+
+
+def _leave_padding_out_of_positions(cls: Any) -> None:
+    """A save gathers the buckets of a buffer without the padding between them, and then cuts the parameters out at
+    positions that count the padding: all but the first bucket's come out shifted."""
+    original = cls.sharded_param_state_fully_reshardable
+
+    def sharded_param_state(self: Any, *arguments: Any, **options: Any) -> Any:
+        counted = [buffer.param_index_map for buffer in self.buffers]
+        for buffer in self.buffers:
+            buffer.param_index_map = _positions_without_padding(buffer)
+        try:
+            return original(self, *arguments, **options)
+        finally:
+            for buffer, positions in zip(self.buffers, counted, strict=True):
+                buffer.param_index_map = positions
+
+    cls.sharded_param_state_fully_reshardable = sharded_param_state
+
+
+def _positions_without_padding(buffer: Any) -> dict[torch.nn.Parameter, tuple[int, int, int]]:
+    """First and last position and bucket of each parameter, with the buckets end to end."""
+    shifts, end = [], 0
+    for bucket in buffer.buckets:
+        shifts.append(end - bucket.offset)
+        end += bucket.numel_unpadded
+    return {
+        parameter: (first + shifts[bucket], last + shifts[bucket], bucket)
+        for parameter, (first, last, bucket) in buffer.param_index_map.items()
+    }
 
 
 def _let_state_exist_before_the_first_step(cls: Any) -> None:

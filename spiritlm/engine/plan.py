@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from spiritlm.engine.loss import LOGITS_AT_ONCE
 from spiritlm.engine.model import ModelConfig
 from spiritlm.engine.parallel import ParallelConfig
 from spiritlm.engine.recipe import TrainerRecipe
@@ -103,10 +104,13 @@ def activation_bytes(recipe: TrainerRecipe, vocabulary_size: int) -> float:
     heads = 2 * model.heads + 2 * model.kv_heads
     layer = 4 * between * model.hidden_size + inside * (heads * model.head_size + 4 * model.ffn_hidden_size)
     kept = between * model.hidden_size if parallel.recompute == "layers" else layer
-    held = kept * model.layers * (1 + (parallel.pipeline - 1) / (parallel.pipeline * parallel.virtual_stages))
-    logits = min(tokens * vocabulary_size / parallel.tensor, 2**25) * 3 * 4
-    loss_gradient = vocabulary_size / parallel.tensor * model.hidden_size * 4
-    return held + (layer if parallel.recompute == "layers" else 0) + max(logits, loss_gradient)
+    held = kept * model.layers  # one micro-batch a stage under way, in the stage's share of the layers
+    if parallel.virtual_stages > 1:
+        held *= 1 + (parallel.pipeline - 1) / (parallel.pipeline * parallel.virtual_stages)
+    rows = vocabulary_size / parallel.tensor
+    logits = min(tokens * rows, LOGITS_AT_ONCE)
+    gradient = rows * model.hidden_size * (width if tokens * rows <= LOGITS_AT_ONCE else 4 + 2 * width)
+    return held + (layer if parallel.recompute == "layers" else 0) + 3 * 4 * logits + gradient
 
 
 @dataclass(frozen=True)

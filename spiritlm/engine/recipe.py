@@ -90,6 +90,7 @@ class TrainerRecipe(StageRecipe):
         ranks = self.parallel.data_parallel(world_size)
         tensor, stages = self.parallel.tensor, self.parallel.pipeline * self.parallel.virtual_stages
         pieces = 2 * self.parallel.context if self.parallel.context > 1 else 1
+        pieces *= tensor if self.parallel.sequence else 1
         heads = (self.model.kv_heads, "model.kv_heads")
         if tensor > self.model.kv_heads and tensor % self.model.kv_heads == 0:  # then ranks share the keys of a group
             heads = (self.model.heads, "model.heads")
@@ -98,8 +99,7 @@ class TrainerRecipe(StageRecipe):
             (self.model.ffn_hidden_size, "model.ffn_hidden_size", tensor, "parallel.tensor"),
             (vocabulary_size, "the vocabulary", tensor, "parallel.tensor"),
             (self.model.layers, "model.layers", stages, "parallel.pipeline x parallel.virtual_stages"),
-            (self.training.sequence_length, "training.sequence_length", pieces, "twice parallel.context"),
-            (self.training.sequence_length, "training.sequence_length", pieces * tensor, "context pieces x tensor"),
+            (self.training.sequence_length, "training.sequence_length", pieces, "pieces of a row"),
         ):
             if number % by:
                 raise InputError(f"{field_name} = {by}: expected a divisor of {name} = {number}")
@@ -134,14 +134,19 @@ class PretrainRecipe(TrainerRecipe):
     def _derive(cls, fields: Any) -> Any:
         if not isinstance(fields, dict):
             return fields
-        if fields.get("size"):
-            fields = with_size(fields, fields["size"])
+        size, start = fields.get("size"), fields.get("init_from")
+        if size and start:
+            raise InputError("size: expected for a model from scratch, not with init_from")
+        if size is not None:
+            if not isinstance(size, int) or size < 1:
+                raise InputError(f"size = {size!r}: expected a number of layers")
+            fields = with_size(fields, size)
         required = {name for name, field in ModelConfig.model_fields.items() if field.is_required()}
-        if fields.get("init_from") and not required <= set(fields.get("model", {})):
+        given = fields.get("model", {})
+        if start and isinstance(given, dict) and (Path(start).is_dir() or not required <= set(given)):
             from spiritlm.engine.hf_config import model_config_of  # seconds to import
 
-            found = model_config_of(Path(fields["init_from"])).model_dump()
-            fields = {**fields, "model": {**found, **fields.get("model", {})}}
+            fields = {**fields, "model": {**model_config_of(Path(start)).model_dump(), **given}}
         return fields
 
     @model_validator(mode="after")

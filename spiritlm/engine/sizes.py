@@ -24,22 +24,29 @@ def with_size(fields: Mapping[str, Any], layers: int) -> dict[str, Any]:
     hidden = 64 * layers
     channels = 2 * HEAD_CHANNELS if hidden >= WIDE and layers % 2 == 0 else HEAD_CHANNELS
     ffn = -(-8 * hidden // 3 // 64) * 64
+    training = _table(fields, "training")
+    length = _number(training, "sequence_length", 2048)
     model = {
         "hidden_size": hidden, "layers": layers, "heads": hidden // channels, "kv_heads": hidden // channels,
-        "ffn_hidden_size": ffn,
+        "ffn_hidden_size": ffn, "max_position_embeddings": max(2048, length),
     }  # fmt: skip
     parameters = layers * (4 * hidden**2 + 3 * hidden * ffn)
-    training = dict(fields.get("training", {}))
-    length = training.get("sequence_length", 2048)
     rows = max(1, round(2**16 * (parameters / 1e7) ** 0.5 / length))
-    micro = training.get("micro_batch_size", 1)
-    rows = -(-rows // micro) * micro
-    rows = training.get("global_batch_size", rows)
+    micro = _number(training, "micro_batch_size", 1)
+    rows = _number(training, "global_batch_size", -(-rows // micro) * micro)
     steps = max(1, round(TOKENS_PER_PARAMETER * parameters / (rows * length)))
     derived = {"sequence_length": length, "micro_batch_size": micro, "global_batch_size": rows, "steps": steps}
-    return {
-        **fields,
-        "model": {**model, **fields.get("model", {})},
-        "training": {**derived, **training},
-        "optimizer": {"lr": 1.2e-3 * (768 / hidden) ** 0.5, **fields.get("optimizer", {})},
-    }
+    implied = {"model": model, "training": derived, "optimizer": {"lr": 1.2e-3 * (768 / hidden) ** 0.5}}
+    whole = {name: {**table, **_table(fields, name)} for name, table in implied.items()}
+    return {**fields, **{name: table for name, table in whole.items() if isinstance(fields.get(name, {}), Mapping)}}
+
+
+def _table(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the recipe gives of a table; nothing where it is none, which is reported of the whole recipe."""
+    given = fields.get(name, {})
+    return dict(given) if isinstance(given, Mapping) else {}
+
+
+def _number(table: Mapping[str, Any], name: str, default: int) -> int:
+    given = table.get(name, default)
+    return given if isinstance(given, int) and given > 0 else default

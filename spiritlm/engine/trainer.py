@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from spiritlm.corpus.datasets import PackedSample
+from spiritlm.engine.attention import attention_name
 from spiritlm.engine.backend import device
 from spiritlm.engine.batches import Batch, Dataset, StepBatches, evaluation_batches
 from spiritlm.engine.checkpoint import CheckpointWriter, bare, load_checkpoint, newest_checkpoint
@@ -96,6 +97,14 @@ class Trainer:
         `max_nonfinite_steps` steps in a row without a finite loss and gradient.
         """
         self._resume()
+        try:
+            self._train_to_the_end()
+        except InputError:
+            self.writer.finish()  # what is being written is good
+            raise
+        return self._counts()
+
+    def _train_to_the_end(self) -> None:
         first, steps = self.progress.step, self.config.steps
         with (
             StopFlag() as stop,
@@ -117,7 +126,6 @@ class Trainer:
                     self.writer.finish()
                     raise Stopped(f"at step {step + 1} of {steps}; run the same command again to continue")
             self.writer.finish()
-        return self._counts()
 
     def train_step(self, step: int) -> dict[str, float]:
         """One update, or a skipped one. Returns the row for the log."""
@@ -181,9 +189,7 @@ class Trainer:
     def _report_nonfinite(self, step: int) -> None:
         """Name the documents of a step in `nonfinite.jsonl`."""
         if is_main_process():
-            first = step * self.config.global_batch_size
-            positions = range(first, first + self.config.global_batch_size)
-            rows = {str(position): self.batches.dataset.documents(position) for position in positions}
+            rows = {str(row): self.batches.dataset.documents(row) for row in self._rows(step)}
             with (self.recipe.out / "nonfinite.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step + 1, "documents": rows}) + "\n")
 
@@ -198,9 +204,12 @@ class Trainer:
             )
 
     def _skipped_row(self, step: int, lr: float) -> dict[str, float]:
-        first = step * self.config.global_batch_size
-        last = first + self.config.global_batch_size - 1
-        return {"skipped": 1, "first_position": first, "last_position": last, "lr": lr}
+        rows = self._rows(step)
+        return {"skipped": 1, "first_position": rows[0], "last_position": rows[-1], "lr": lr}
+
+    def _rows(self, step: int) -> range:
+        """Dataset positions of all ranks in a step."""
+        return range(step * self.config.global_batch_size, (step + 1) * self.config.global_batch_size)
 
     def _log(self, metrics: Metrics, row: dict[str, float]) -> None:
         step = self.progress.step
@@ -263,6 +272,7 @@ class Trainer:
             "nonfinite_steps": self.progress.nonfinite_steps,
             "parameters": self._parameters(),
             "data_parallel_size": self.place.data_ranks,
+            "attention": attention_name(),
             "dev": self.progress.dev,
         }
 
@@ -275,6 +285,7 @@ class Trainer:
             for chunk in self.chunks
             for name, parameter in bare(chunk).named_parameters()
             if parallel_state.get_tensor_model_parallel_rank() == 0 or parameter.tensor_model_parallel
+            if not (name == "output_layer.weight" and self.recipe.model.tie_embeddings)  # a copy of the embedding
         )
         count = torch.tensor(held, device=device())
         dist.all_reduce(count, group=parallel_state.get_model_parallel_group())

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from spiritlm.engine.backend import device
+
 Read = Callable[[str, tuple[int, ...]], torch.Tensor]
 """A whole weight by its name and shape, of any floating type, on the CPU."""
 
@@ -93,18 +95,16 @@ def drawn_weights(layers: int, std: float, seed: int) -> Read:
 def grown_rows(old: torch.Tensor, rows: int, seed: int, name: str) -> torch.Tensor:
     """`old` `[few, hidden]` with new rows below, `[rows, hidden]`, in `old`'s type.
 
-    New rows are normal with the mean and the covariance of the old ones: each is the mean plus a random mixture of
-    the old rows' deviations from it, so that the covariance never has to be written down.
+    New rows are normal with the mean and the covariance of the old ones.
     """
-    generator = named_generator(seed, name)
-    exact = old.float()
-    mean = exact.mean(dim=0)
-    spread = (exact - mean) / math.sqrt(len(old))
-    new = []
-    for first in range(len(old), rows, 64):
-        mixture = torch.empty(min(64, rows - first), len(old)).normal_(generator=generator)
-        new.append(mean + mixture @ spread)
-    return torch.cat([old, *(part.to(old.dtype) for part in new)])
+    exact = old.to(device(), torch.float32)
+    mean, hidden = exact.mean(dim=0), old.shape[1]
+    covariance = ((exact - mean).T @ (exact - mean) / len(old)).double()
+    covariance.diagonal().add_(1e-6 * covariance.diagonal().mean())  # few old rows leave some directions empty
+    factor = torch.linalg.cholesky(covariance).float()
+    noise = torch.empty(rows - len(old), hidden).normal_(generator=named_generator(seed, name))
+    new = mean + noise.to(device()) @ factor.T
+    return torch.cat([old, new.to("cpu", old.dtype)])
 
 
 def named_generator(seed: int, name: str) -> torch.Generator:

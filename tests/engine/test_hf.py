@@ -122,15 +122,16 @@ def test_new_rows_have_the_mean_and_covariance_of_the_old() -> None:
     assert ((new.mean(dim=0) - old.mean(dim=0)).abs() < 0.05 * deviation).all()
     scale = deviation[:, None] * deviation
     assert ((new.T.cov() - old.T.cov()).abs() / scale < 0.06).all()
-    assert torch.equal(grown_rows(old, 500, seed=7, name="embedding"), grown[:500])
-    assert not torch.equal(grown_rows(old, 500, seed=8, name="embedding"), grown[:500])
+    assert torch.equal(grown_rows(old, 20_400, seed=7, name="embedding"), grown)
+    for seed, name in ((8, "embedding"), (7, "output_layer")):
+        assert not torch.equal(grown_rows(old, 20_400, seed, name)[400:], new)
 
 
 def test_a_grown_model_gives_old_ids_their_old_logits(tmp_path: Path) -> None:
     reference = theirs("llama", tmp_path)
     config, text = model_config_of(tmp_path), 90
     (model,) = build_chunks(config, 128, "fp32")
-    fill([model], grown_weights(HuggingFaceWeights(tmp_path, config), config, text, seed=0))
+    fill([model], grown_weights(HuggingFaceWeights(tmp_path, config), text, seed=0))
     ids = torch.randint(text, (1, 20))
     with torch.no_grad():
         logits = model.eval()(ids, None, None)

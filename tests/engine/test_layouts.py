@@ -61,10 +61,14 @@ class Rows:
         return []
 
 
-def train(out: str, layout: dict[str, object], shape: dict[str, object], start: str = "") -> None:
-    """`start`: the folder of a run whose checkpoint of step 2 to go on from."""
+def train(
+    out: str, layout: dict[str, object], shape: dict[str, object], start: str = "", bucket: int | None = None
+) -> None:
+    """`start`: the folder of a run whose checkpoint of step 2 to go on from; `bucket`: parameters exchanged
+    at a time."""
     import torch.distributed as dist
 
+    from spiritlm.engine import model
     from spiritlm.engine.parallel import process_groups
     from spiritlm.engine.recipe import TrainerRecipe
     from spiritlm.engine.trainer import Trainer
@@ -75,7 +79,7 @@ def train(out: str, layout: dict[str, object], shape: dict[str, object], start: 
         "model": {"hidden_size": 32, "layers": 4, "heads": 4, "kv_heads": 2, "ffn_hidden_size": 48, **shape},
         "training": {
             "steps": STEPS, "global_batch_size": ROWS, "micro_batch_size": 2, "sequence_length": LENGTH,
-            "precision": "fp32", "evaluate_every": 2, "z_loss": 1e-4, "loss_weights": {"semantic": 0.5},
+            "precision": "fp32", "evaluate_every": STEPS, "z_loss": 1e-4, "loss_weights": {"semantic": 0.5},
         },
         "parallel": layout,
         "optimizer": {"lr": 1e-3},
@@ -83,6 +87,7 @@ def train(out: str, layout: dict[str, object], shape: dict[str, object], start: 
         "checkpoint": {"every": 2, "keep_last": 3},
     }  # fmt: skip
     recipe = validate_recipe(TrainerRecipe, settings, "test")
+    model.BUCKET_SIZE = bucket
     with process_groups(seed=1, parallel=recipe.parallel):
         if dist.get_rank() == 0:
             recipe.out.mkdir()
@@ -137,10 +142,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for ranks, layouts in LAYOUTS.items():
         jobs: list[dict[str, object]] = []
         for name, layout in layouts.items():
-            jobs.append({"out": str(root / name), "layout": layout, "shape": {}})
+            jobs.append({"out": str(root / name), "layout": layout, "shape": {}, "bucket": 5000})
             jobs.append({"out": str(root / f"from-{name}"), "layout": layout, "shape": {}, "start": str(root / before)})
             before = name
-        shared = {"tensor": 2, "pipeline": ranks // 2}
+        shared = {"tensor": 2} if ranks == 2 else {"pipeline": 2}
         jobs += [{"out": str(root / f"{n}-{ranks}"), "layout": shared, "shape": s} for n, s in SHAPES.items()]
         run_ranks(ranks, jobs)
     train(str(root / "from-back"), {}, {}, start=str(root / before))

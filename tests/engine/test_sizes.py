@@ -38,6 +38,17 @@ def test_what_the_recipe_says_stays() -> None:
     recipe = validate_recipe(TrainerRecipe, with_size(fields, 12), "test")
     assert (recipe.model.kv_heads, recipe.training.steps, recipe.training.micro_batch_size) == (3, 7, 5)
     assert recipe.training.global_batch_size % 5 == 0
+    longer = validate_recipe(TrainerRecipe, with_size({"out": "x", "training": {"sequence_length": 4096}}, 12), "test")
+    assert longer.model.max_position_embeddings == 4096
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["size=big", "size=-2", "training=5", "training.sequence_length=a", "model=3", "training.micro_batch_size=0"],
+)
+def test_a_wrong_field_is_named(override: str) -> None:
+    with pytest.raises(InputError, match=override.split("=")[0].split(".")[-1]):
+        load_recipe(PretrainRecipe, RECIPES / "small.toml", [override])
 
 
 @pytest.mark.parametrize(
