@@ -6,6 +6,7 @@ Out: `results.json` (figures and the score of every item) and `results.md` (a ta
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +74,25 @@ def evaluate(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _loss(model: torch.nn.Module, recipe: EvaluateRecipe) -> dict[str, dict[str, float]]:
-    """Cross entropy of the dev split, nats a token, of the model and of the unigram baseline, by modality."""
+    """Cross entropy of the dev split, nats a token, of the model and of the unigram baseline, by modality.
+
+    As in training, a token sees the tokens of its own document only.
+    """
     dev = dev_samples(recipe.store, "dev", recipe.sequence_length)
     both = [SourceRecipe(kind="text"), SourceRecipe(kind="speech")]
     dataset = MixedDataset({MAIN_STORE: recipe.store}, both, recipe.sequence_length, seed=0)
     unigram = unigram_entropy(dataset, recipe.unigram_rows, dev)
     losses: dict[int, list[np.ndarray]] = {modality: [] for modality in unigram}
     for row in dev:
-        known = np.flatnonzero(row.loss_mask > 0)
-        length = int(known[-1]) + 1
-        input_ids = torch.from_numpy(row.input_ids[None, :length]).to(next(model.parameters()).device)
-        log_p = model(input_ids=input_ids).logits[0].double().log_softmax(-1).cpu().numpy()  # [time, vocabulary]
-        loss = -log_p[known, row.labels[known]]
-        for modality, kept in losses.items():
-            kept.append(loss[row.modality[known] == modality])
+        for begin, end in pairwise(row.cu_seqlens):
+            known = begin + np.flatnonzero(row.loss_mask[begin:end] > 0)
+            if not len(known):
+                continue
+            input_ids = torch.from_numpy(row.input_ids[None, begin:end]).to(next(model.parameters()).device)
+            log_p = model(input_ids=input_ids).logits[0].double().log_softmax(-1).cpu().numpy()  # [time, vocabulary]
+            loss = -log_p[known - begin, row.labels[known]]
+            for modality, kept in losses.items():
+                kept.append(loss[row.modality[known] == modality])
     return {
         MODALITIES[modality]: {"model": float(np.concatenate(found).mean()), "unigram": unigram[modality]}
         for modality, found in losses.items()

@@ -37,6 +37,14 @@ def seconds_of(run: Path) -> int:
     return sum(int(seconds) for seconds in re.findall(r"^  \w+: (\d+) s$", run.with_suffix(".log").read_text(), re.M))
 
 
+def test_the_exported_model_has_the_losses_of_the_trained_one(run: Path) -> None:
+    """Rows pack several documents, of 256 tokens in training and 512 in the evaluation, and no token sees another's."""
+    trained = json.loads((run / "lm" / "stage.json").read_text())["counts"]["dev"]
+    losses = json.loads((run / "results" / "results.json").read_text())["loss"]
+    for name, loss in losses.items():
+        assert loss["model"] == pytest.approx(trained[f"loss_{name}"], rel=0.02)
+
+
 def same_content(one: Path, two: Path) -> list[str]:
     """Files under `one` that are absent or different under `two`."""
     files = [file.relative_to(one) for file in one.rglob("*") if file.is_file() and file.name != "stage.json"]
