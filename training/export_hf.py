@@ -49,6 +49,12 @@ def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
     if recipe.voice:
         require_same_input(recipe.voice, "units", stage.input_fingerprints["speech_tokenizer"])
         require_same_input(recipe.voice, "store", read_stage(recipe.run)["inputs"][f"stores.{MAIN_STORE}"])
+    parts = {"speech_tokenizer": recipe.speech_tokenizer, "voice": recipe.voice}
+    for name, part in parts.items():
+        if part and not (part / "model").is_dir():
+            raise InputError(
+                f"{name} = {part}: a stage {read_stage(part).get('stage')!r}, expected one that made a model/"
+            )
     vocabulary = Vocabulary.load(recipe.run)
     shape = read_json(recipe.run / "model.json")
     config = validate_recipe(ModelConfig, shape["model"], str(recipe.run / "model.json"))
@@ -64,7 +70,7 @@ def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
         export_model(model.state_dict(), config, stage.folder, vocabulary.bos, vocabulary.eos, dtype)
     vocabulary.save(stage.folder)
     save_huggingface_tokenizer(vocabulary, stage.folder)
-    for name, part in (("speech_tokenizer", recipe.speech_tokenizer), ("voice", recipe.voice)):
+    for name, part in parts.items():
         if part:
             _copy(part / "model", stage.folder / name)
     return {

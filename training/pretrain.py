@@ -12,9 +12,10 @@ from typing import Any
 
 from spiritlm.corpus.datasets import MAIN_STORE, MixedDataset, dev_samples
 from spiritlm.engine.hf import initial_weights
-from spiritlm.engine.parallel import process_groups
+from spiritlm.engine.parallel import process_groups, world_size
 from spiritlm.engine.recipe import PretrainRecipe
 from spiritlm.engine.trainer import Trainer
+from spiritlm.run.checkpoints import Checkpoints
 from spiritlm.run.files import write_json
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Stage, is_main_process
@@ -24,10 +25,13 @@ def pretrain(recipe: PretrainRecipe, stage: Stage) -> dict[str, Any]:
     length, seed = recipe.training.sequence_length, recipe.training.seed
     dataset = MixedDataset(recipe.stores, recipe.mixture, length, seed, stage.folder / "plan")
     vocabulary = dataset.vocabulary
+    begun = Checkpoints(stage.folder / "checkpoints", recipe.checkpoint).newest() is not None
+    start = None if begun else recipe.init_from  # what it began with may be gone
+    initial = initial_weights(recipe.model, start, vocabulary.layout.text_size, seed)
+    recipe.require_layout(world_size(), vocabulary.padded_size)
     with process_groups(seed, recipe.parallel):
         plans = dataset.prepare()
         dev = dev_samples(recipe.stores[MAIN_STORE], "dev", length, vocabulary)
-        initial = initial_weights(recipe.model, recipe.init_from, vocabulary.layout.text_size, seed)
         trainer = Trainer(recipe, dataset, dev, vocabulary.padded_size, vocabulary.hash, initial)
         if is_main_process():
             vocabulary.save(stage.folder)

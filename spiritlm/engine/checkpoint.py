@@ -148,6 +148,8 @@ def _holds_weight(part: Any) -> bool:
 def _sharded_state(chunks: list[Any], optimizer: Any, is_loading: bool) -> dict[str, Any]:
     weights = {name: chunk.sharded_state_dict(metadata=_metadata()) for name, chunk in _named(chunks)}
     state = optimizer.sharded_state_dict(weights, is_loading=is_loading, metadata=_metadata())
+    if state.get("param_state", weights) is None:  # gathered on another rank
+        del state["param_state"]
     return {**weights, "optimizer": state}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +122,16 @@ class HuggingFaceWeights:
             tensor: torch.Tensor = file.get_tensor(name)
             return tensor
 
+    def require_shape(self, config: ModelConfig, text_size: int) -> None:
+        """Raises `InputError` unless the embedding is as wide as the model and has rows for the text's ids."""
+        name = self._rules["embedding.word_embeddings.weight"].theirs[0]
+        with self._open(self._files[name]) as file:
+            rows, width = file.get_slice(name).get_shape()
+        if width != config.hidden_size:
+            raise InputError(f"{self.folder}: hidden size {width}, expected model.hidden_size = {config.hidden_size}")
+        if rows < text_size:
+            raise InputError(f"{self.folder}: {rows} ids, expected the {text_size} of the stores' text tokenizer")
+
     def _open(self, name: str) -> Any:
         try:
             return safe_open(self.folder / name, framework="pt")
@@ -139,8 +148,6 @@ def grown_weights(weights: Callable[[str], torch.Tensor], text_size: int, seed: 
     def read(name: str, shape: tuple[int, ...]) -> torch.Tensor:
         whole = weights(name)
         if name.startswith(("embedding.", "output_layer.")):
-            if len(whole) < text_size:
-                raise InputError(f"init_from: {len(whole)} ids, expected the {text_size} of the vocabulary's text")
             whole = grown_rows(whole[:text_size], shape[0], seed, name)
         if whole.shape != shape:
             raise InputError(f"init_from: {name} is {list(whole.shape)}, expected {list(shape)}")
@@ -150,15 +157,13 @@ def grown_weights(weights: Callable[[str], torch.Tensor], text_size: int, seed: 
 
 
 def initial_weights(config: ModelConfig, folder: Path | None, text_size: int, seed: int) -> Read:
-    """What a run starts from: the model in `folder`, grown, or with None drawn weights."""
+    """What a run starts from: the model in `folder`, grown, or with None drawn weights. Raises `InputError` where the
+    folder's model does not fit."""
     if folder is None:
         return drawn_weights(config.layers, config.init_std, seed)
-
-    @cache
-    def weights() -> HuggingFaceWeights:
-        return HuggingFaceWeights(folder, config)  # a run that goes on from its checkpoint asks for none
-
-    return grown_weights(lambda name: weights()(name), text_size, seed)
+    weights = HuggingFaceWeights(folder, config)
+    weights.require_shape(config, text_size)
+    return grown_weights(weights, text_size, seed)
 
 
 def export(

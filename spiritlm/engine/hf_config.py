@@ -28,6 +28,8 @@ def model_config_of(folder: Path) -> ModelConfig:
     Raises `InputError` for another architecture, and for what megatron-core cannot compute: scaled rotary positions
     other than Llama 3's, sliding windows and biases of the projections.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: does not exist, expected the folder of a Hugging Face model")
     try:
         found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -63,6 +63,10 @@ class TrainingConfig(Recipe):
 class TrainerRecipe(StageRecipe):
     """What every program that trains the language model asks for."""
 
+    free: ClassVar[frozenset[str]] = StageRecipe.free | {
+        "parallel", "checkpoint", "trackers", "training.micro_batch_size", "training.log_every",
+        "training.evaluate_every",
+    }  # fmt: skip
     model: ModelConfig
     training: TrainingConfig
     parallel: ParallelConfig = ParallelConfig()
@@ -99,7 +103,12 @@ class TrainerRecipe(StageRecipe):
             (self.model.ffn_hidden_size, "model.ffn_hidden_size", tensor, "parallel.tensor"),
             (vocabulary_size, "the vocabulary", tensor, "parallel.tensor"),
             (self.model.layers, "model.layers", stages, "parallel.pipeline x parallel.virtual_stages"),
-            (self.training.sequence_length, "training.sequence_length", pieces, "pieces of a row"),
+            (
+                self.training.sequence_length,
+                "training.sequence_length",
+                pieces,
+                "2 x parallel.context x parallel.tensor",
+            ),
         ):
             if number % by:
                 raise InputError(f"{field_name} = {by}: expected a divisor of {name} = {number}")

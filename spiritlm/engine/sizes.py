@@ -4,7 +4,7 @@
     heads            of 64 channels under 1,024 hidden, of 128 from there on
     feed-forward     8/3 of the hidden size, rounded up to a multiple of 64
     learning rate    1.2e-3 at 768 hidden, falling with the root of the hidden size
-    batch            64 k tokens at 10 M parameters, growing with the root of the parameters
+    batch            64 k tokens at 10 M parameters, growing with the root of the parameters; a power of two of rows
     steps            20 tokens a parameter (Hoffmann et al. 2022)
 
 The parameters meant are those of the layers; a vocabulary is not known here.
@@ -12,6 +12,7 @@ The parameters meant are those of the layers; a vocabulary is not known here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,11 +32,10 @@ def with_size(fields: Mapping[str, Any], layers: int) -> dict[str, Any]:
         "ffn_hidden_size": ffn, "max_position_embeddings": max(2048, length),
     }  # fmt: skip
     parameters = layers * (4 * hidden**2 + 3 * hidden * ffn)
-    rows = max(1, round(2**16 * (parameters / 1e7) ** 0.5 / length))
-    micro = _number(training, "micro_batch_size", 1)
-    rows = _number(training, "global_batch_size", -(-rows // micro) * micro)
+    rows = 2 ** max(3, round(math.log2(2**16 * (parameters / 1e7) ** 0.5 / length)))
+    rows = _number(training, "global_batch_size", rows)
     steps = max(1, round(TOKENS_PER_PARAMETER * parameters / (rows * length)))
-    derived = {"sequence_length": length, "micro_batch_size": micro, "global_batch_size": rows, "steps": steps}
+    derived = {"sequence_length": length, "micro_batch_size": 1, "global_batch_size": rows, "steps": steps}
     implied = {"model": model, "training": derived, "optimizer": {"lr": 1.2e-3 * (768 / hidden) ** 0.5}}
     whole = {name: {**table, **_table(fields, name)} for name, table in implied.items()}
     return {**fields, **{name: table for name, table in whole.items() if isinstance(fields.get(name, {}), Mapping)}}

@@ -271,7 +271,7 @@ class Trainer:
             "tokens_per_second": round(self._meter.overall(), 1),
             "nonfinite_steps": self.progress.nonfinite_steps,
             "parameters": self._parameters(),
-            "data_parallel_size": self.place.data_ranks,
+            "parallel": {**self.recipe.parallel.model_dump(), "data": self.place.data_ranks},
             "attention": attention_name(),
             "dev": self.progress.dev,
         }

@@ -3,9 +3,9 @@
 `stage.json` is written last and records the resolved recipe, the fingerprints of the input stages, counts,
 versions, seconds (of the last attempt, where a stage was stopped and resumed) and peak memory. A fingerprint covers
 stage name, recipe and input fingerprints, but no paths, not where the work is done and how much of it at a time
-(`workers`, `executor`), and not what may be lost of it (`max_bad_fraction`) or is watched (`profile`): a run folder can
-be moved, a run resumed elsewhere, and one that stopped at its budget go on with another. Running a finished stage again
-does nothing; running it with another recipe or other inputs is refused, so that a folder never mixes two.
+(`workers`, `executor`, a parallel layout), and not what may be lost of it (`max_bad_fraction`) or is watched: a run
+folder can be moved, a run resumed elsewhere, and one that stopped at its budget go on with another. Running a finished
+stage again does nothing; running it with another recipe or other inputs is refused, so that a folder never mixes two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import platform
 import resource
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import spiritlm
 from spiritlm.config import Recipe
@@ -36,6 +36,9 @@ Inputs = Annotated[dict[str, Path], "input stage"]
 
 class StageRecipe(Recipe):
     """Base of the recipe of every stage program."""
+
+    free: ClassVar[frozenset[str]] = frozenset({"out", "workers", "executor", "max_bad_fraction", "profile"})
+    """Fields, dotted where they lie in a table, that a run may go on with changed: they are in no fingerprint."""
 
     out: Path
     """Folder the stage writes; made if absent."""
@@ -69,8 +72,7 @@ class Stage:
         self.folder = recipe.out
         self.inputs = _inputs(recipe)
         self.input_fingerprints = {key: read_stage(path)["fingerprint"] for key, path in self.inputs.items()}
-        left_out = {"out", "workers", "executor", "max_bad_fraction", "profile", *_input_fields(recipe)}
-        self.recipe = {k: v for k, v in recipe.model_dump(mode="json").items() if k not in left_out}
+        self.recipe = _without(recipe.model_dump(mode="json"), {*recipe.free, *_input_fields(recipe)})
         self.fingerprint = sha256_json([name, self.recipe, self.input_fingerprints])
         self._started = time.monotonic()
 
@@ -152,6 +154,16 @@ class Stage:
             "inputs": self.input_fingerprints,
             "input_folders": {key: os.path.relpath(path, self.folder) for key, path in self.inputs.items()},
         }
+
+
+def _without(table: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """`table` without the fields that `names` tells, dotted where they lie in a table of it."""
+    kept = {}
+    for key, value in table.items():
+        inner = {name.removeprefix(f"{key}.") for name in names if name.startswith(f"{key}.")}
+        if key not in names:
+            kept[key] = _without(value, inner) if inner and isinstance(value, dict) else value
+    return kept
 
 
 def _input_fields(recipe: StageRecipe) -> list[str]:

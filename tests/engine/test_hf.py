@@ -140,12 +140,16 @@ def test_a_grown_model_gives_old_ids_their_old_logits(tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no Hugging Face model"):
+    with pytest.raises(InputError, match="absent: does not exist"):
         model_config_of(tmp_path / "absent")
+    with pytest.raises(InputError, match="no Hugging Face model"):
+        model_config_of(tmp_path)
     theirs("llama", tmp_path / "llama")
     config = model_config_of(tmp_path / "llama")
-    with pytest.raises(InputError, match="96 ids, expected the 97 of the vocabulary's text"):
-        initial_weights(config, tmp_path / "llama", 97, seed=0)("embedding.word_embeddings.weight", (128, 48))
+    with pytest.raises(InputError, match="96 ids, expected the 97 of the stores' text tokenizer"):
+        initial_weights(config, tmp_path / "llama", 97, seed=0)
+    with pytest.raises(InputError, match=r"hidden size 48, expected model.hidden_size = 64"):
+        initial_weights(config.model_copy(update={"hidden_size": 64}), tmp_path / "llama", 96, seed=0)
     wider = config.model_copy(update={"layers": 4})
     with pytest.raises(InputError, match=r"no weight 'model.layers.3.input_layernorm.weight' \(9 are missing\)"):
         HuggingFaceWeights(tmp_path / "llama", wider)

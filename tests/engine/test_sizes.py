@@ -34,12 +34,17 @@ def test_a_size_gives_the_shapes_people_know() -> None:
 
 
 def test_what_the_recipe_says_stays() -> None:
-    fields = {"out": "x", "model": {"kv_heads": 3}, "training": {"steps": 7, "micro_batch_size": 5}}
+    fields = {"out": "x", "model": {"kv_heads": 3}, "training": {"steps": 7, "micro_batch_size": 4}}
     recipe = validate_recipe(TrainerRecipe, with_size(fields, 12), "test")
-    assert (recipe.model.kv_heads, recipe.training.steps, recipe.training.micro_batch_size) == (3, 7, 5)
-    assert recipe.training.global_batch_size % 5 == 0
+    assert (recipe.model.kv_heads, recipe.training.steps, recipe.training.micro_batch_size) == (3, 7, 4)
     longer = validate_recipe(TrainerRecipe, with_size({"out": "x", "training": {"sequence_length": 4096}}, 12), "test")
     assert longer.model.max_position_embeddings == 4096
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 8, 12, 24])
+def test_the_batch_of_a_size_is_shared_out_evenly(size: int) -> None:
+    for gpus in (1, 2, 4, 8):
+        assert planned("small", 1024, gpus, "h100", f"size={size}", "training.micro_batch_size=1").data_ranks == gpus
 
 
 @pytest.mark.parametrize(

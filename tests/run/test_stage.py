@@ -1,9 +1,11 @@
 import json
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from spiritlm.config import Recipe
 from spiritlm.errors import InputError
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, Inputs, OptionalInput, Stage, StageRecipe, read_stage
@@ -21,6 +23,17 @@ class Second(StageRecipe):
 class Third(StageRecipe):
     stores: Inputs
     corpus: OptionalInput = None
+
+
+class Shared(Recipe):
+    steps: int = 1
+    at_once: int = 1
+
+
+class Fourth(StageRecipe):
+    free: ClassVar[frozenset[str]] = StageRecipe.free | {"layout", "training.at_once"}
+    layout: Shared = Shared()
+    training: Shared = Shared()
 
 
 def program(argv: list[str], recipe_class: type[StageRecipe] = First) -> tuple[int, list[str]]:
@@ -102,6 +115,15 @@ def test_the_fingerprint_follows_the_inputs_and_not_the_paths(tmp_path: Path) ->
         first.finish({})
         fingerprints.append(Stage("second", Second(out=tmp_path / run / "b", first=tmp_path / run / "a")).fingerprint)
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
+
+
+def test_what_a_run_may_go_on_with_changed_is_in_no_fingerprint(tmp_path: Path) -> None:
+    def fingerprint(**fields: object) -> str:
+        return Stage("fourth", Fourth(out=tmp_path, **fields)).fingerprint  # type: ignore[arg-type]
+
+    same = [Shared(steps=2), Shared(at_once=2)]
+    assert {fingerprint(), fingerprint(layout=same[0]), fingerprint(training=same[1])} == {fingerprint()}
+    assert fingerprint(training=same[0]) != fingerprint()
 
 
 def test_several_and_optional_inputs(tmp_path: Path) -> None:
