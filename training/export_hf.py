@@ -1,7 +1,8 @@
 """Export a trained language model as a stock Hugging Face folder, with its ears and its voice.
 
-In:  a pretrain stage, and where there are any a unit tokenizer (fit units) and a speech decoder (train voice).
-Out: `config.json`, safetensors (the float32 main weights of the newest checkpoint), the tokenizer, the vocabulary, and
+In:  a run (pretrain, import hf), finished or not, and where there are any a unit tokenizer (fit units) and a speech
+     decoder (train voice).
+Out: `config.json`, safetensors (the float32 main weights of a checkpoint), the tokenizer, the vocabulary, and
      in `speech_tokenizer/` and `voice/` what turns speech into units and back.
 """
 
@@ -12,25 +13,36 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import NonNegativeInt, model_validator
 
-from spiritlm.config import validate_recipe
 from spiritlm.corpus.datasets import MAIN_STORE
 from spiritlm.engine.checkpoint import load_main_weights
 from spiritlm.engine.hf import export as export_model
-from spiritlm.engine.model import ModelConfig, build_chunks
+from spiritlm.engine.model import build_chunks
 from spiritlm.engine.parallel import process_groups
+from spiritlm.engine.start import read_shape
 from spiritlm.errors import InputError
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
-from spiritlm.run.files import atomic_folder, read_json
+from spiritlm.run.files import atomic_folder
 from spiritlm.run.program import run_program
-from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe, read_stage, require_same_input
+from spiritlm.run.stage import (
+    BegunInput,
+    OptionalInput,
+    Stage,
+    StageRecipe,
+    is_finished,
+    read_begun,
+    read_stage,
+    require_same_input,
+)
 from spiritlm.tokens.huggingface import save_huggingface_tokenizer
 from spiritlm.tokens.vocabulary import Vocabulary
 
 
 class ExportRecipe(StageRecipe):
-    run: Input
+    run: BegunInput
+    step: NonNegativeInt | None = None
+    """Of the checkpoint; the newest where nothing is said. An unfinished run needs it."""
     speech_tokenizer: OptionalInput = None
     """What turns speech into the units of the run's stores; left out, the folder has no ears."""
     voice: OptionalInput = None
@@ -42,13 +54,15 @@ class ExportRecipe(StageRecipe):
     def _check(self) -> ExportRecipe:
         if self.voice and not self.speech_tokenizer:
             raise InputError("voice: expected with the speech_tokenizer whose units it speaks")
+        if self.step is None and self.run.is_dir() and not is_finished(self.run):
+            raise InputError(f"run = {self.run}: is not finished; say the step of the checkpoint")
         return self
 
 
 def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
     if recipe.voice:
         require_same_input(recipe.voice, "units", stage.input_fingerprints["speech_tokenizer"])
-        require_same_input(recipe.voice, "store", read_stage(recipe.run)["inputs"][f"stores.{MAIN_STORE}"])
+        require_same_input(recipe.voice, "store", read_begun(recipe.run)["inputs"][f"stores.{MAIN_STORE}"])
     parts = {"speech_tokenizer": recipe.speech_tokenizer, "voice": recipe.voice}
     for name, part in parts.items():
         if part and not (part / "model").is_dir():
@@ -56,15 +70,12 @@ def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
                 f"{name} = {part}: a stage {read_stage(part).get('stage')!r}, expected one that made a model/"
             )
     vocabulary = Vocabulary.load(recipe.run)
-    shape = read_json(recipe.run / "model.json")
-    config = validate_recipe(ModelConfig, shape["model"], str(recipe.run / "model.json"))
+    config, rows = read_shape(recipe.run)
     checkpoints = Checkpoints(recipe.run / "checkpoints", CheckpointPolicy())
-    checkpoint = checkpoints.newest()
-    if checkpoint is None:
-        raise InputError(f"{checkpoints.root}: expected a complete checkpoint, found none")
+    checkpoint = checkpoints.require(recipe.step)
     vocabulary.require_hash(checkpoints.state(checkpoint)["vocabulary"], checkpoint)
     with process_groups(seed=0):
-        (model,) = build_chunks(config, shape["vocabulary_size"], "fp32")
+        (model,) = build_chunks(config, rows, "fp32")
         load_main_weights(checkpoint, [model])
         dtype = getattr(torch, recipe.dtype)
         export_model(model.state_dict(), config, stage.folder, vocabulary.bos, vocabulary.eos, dtype)

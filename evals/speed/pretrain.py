@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from spiritlm.engine.plan import flops_per_token, parameters
 from spiritlm.engine.recipe import TrainerRecipe
 from spiritlm.engine.sizes import with_size
 from spiritlm.engine.trainer import Trainer as Engine
-from spiritlm.engine.weights import drawn_weights
+from spiritlm.engine.weights import drawn_weights, fill
 
 VOCABULARY, DOCUMENT, REPEATS, WARM = 2048, 100, 5, 3
 PEAK = 989e12
@@ -102,8 +103,8 @@ def recipe_of(options: argparse.Namespace, out: Path) -> TrainerRecipe:
 def engine(recipe: TrainerRecipe, packed: bool) -> Iterator[Stretch]:
     rows = Rows(recipe.training.sequence_length, packed)
     with process_groups(seed=0, parallel=recipe.parallel):
-        initial = drawn_weights(recipe.model.layers, 0.02, seed=0)
-        trainer = Engine(recipe, rows, [rows.sample(0)], VOCABULARY, "speed", initial)
+        start = partial(fill, read=drawn_weights(recipe.model.layers, 0.02, seed=0))
+        trainer = Engine(recipe, rows, [rows.sample(0)], VOCABULARY, "speed", start)
         done = 0
 
         def stretch(steps: int) -> float:

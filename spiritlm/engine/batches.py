@@ -19,7 +19,6 @@ import torch
 
 from spiritlm.corpus.datasets import PackedSample
 from spiritlm.engine.attention import Documents, documents_of, piece_bounds
-from spiritlm.engine.backend import device
 from spiritlm.engine.parallel import Place
 
 
@@ -109,7 +108,7 @@ class StepBatches:
         batches = self._ahead[1].result()
         self._ahead = (step + 1, self._reader.submit(self._read, step + 1))
         self.seconds_waited = time.perf_counter() - started
-        return [batch.to(device()) for batch in batches]
+        return batches
 
     def _read(self, step: int) -> list[Batch]:
         positions = self.positions(step)

@@ -127,16 +127,35 @@ def load_main_weights(folder: Path, chunks: list[Any]) -> None:
     """Load the float32 main weights of checkpoint `folder` into bare `GPTModel`s. Collective."""
     from megatron.core import dist_checkpointing
 
-    wanted = {
+    loaded = dist_checkpointing.load(_main_weights(chunks), str(folder))
+    for name, chunk in _named(chunks):
+        chunk.load_state_dict(loaded[name])
+
+
+def save_main_weights(checkpoints: Checkpoints, step: int, chunks: list[Any], state: dict[str, Any]) -> None:
+    """Write what `load_main_weights` reads, from bare float32 `GPTModel`s, as the checkpoint of `step`. Collective.
+
+    Raises `RunError` where it cannot be written.
+    """
+    from megatron.core import dist_checkpointing
+
+    folder = _from_main(lambda: checkpoints.begin(step))
+    try:
+        dist_checkpointing.save(_main_weights(chunks), str(folder))
+    except (OSError, RuntimeError) as error:
+        raise RunError(f"{folder}: was not written: {str(error).strip().splitlines()[-1]}") from error
+    _from_main(lambda: checkpoints.complete(step, state))
+
+
+def _main_weights(chunks: list[Any]) -> dict[str, Any]:
+    """The weights under the names that the optimizer gives its float32 copies."""
+    return {
         name: {
             key: replace(part, key=f"optimizer.state.param.{part.key}") if _holds_weight(part) else part
             for key, part in chunk.sharded_state_dict(metadata=_metadata()).items()
         }
         for name, chunk in _named(chunks)
     }
-    loaded = dist_checkpointing.load(wanted, str(folder))
-    for name, chunk in _named(chunks):
-        chunk.load_state_dict(loaded[name])
 
 
 def _holds_weight(part: Any) -> bool:

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PretrainedConfig
 
 from spiritlm.engine.hf_config import huggingface_config
 from spiritlm.engine.model import ModelConfig
-from spiritlm.engine.weights import Read, drawn_weights, grown_rows
+from spiritlm.engine.weights import Read, grown_rows
 from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path, read_json, write_json
 
@@ -156,11 +156,8 @@ def grown_weights(weights: Callable[[str], torch.Tensor], text_size: int, seed: 
     return read
 
 
-def initial_weights(config: ModelConfig, folder: Path | None, text_size: int, seed: int) -> Read:
-    """What a run starts from: the model in `folder`, grown, or with None drawn weights. Raises `InputError` where the
-    folder's model does not fit."""
-    if folder is None:
-        return drawn_weights(config.layers, config.init_std, seed)
+def grown_model(folder: Path, config: ModelConfig, text_size: int, seed: int) -> Read:
+    """The model in `folder`, grown. Raises `InputError` where it does not fit the shape or has too few ids."""
     weights = HuggingFaceWeights(folder, config)
     weights.require_shape(config, text_size)
     return grown_weights(weights, text_size, seed)

@@ -1,4 +1,4 @@
-"""Layers of a Llama-shaped model in plain torch, so that Transformer Engine is not needed.
+"""Layers of a Llama-shaped model in plain torch, so that Transformer Engine is not needed; its matrices can be had.
 
 megatron-core's own local layers refuse sequence parallelism in RMSNorm, and their core attention knows no documents
 and writes the whole score matrix.
@@ -30,16 +30,23 @@ class RMSNorm(torch.nn.RMSNorm):
         return super().forward(x) if x.is_cuda else RMSNormFunction.apply(x, self.weight, self.eps)
 
 
-def layer_spec(qk_norm: bool) -> ModuleSpec:
+def layer_spec(qk_norm: bool, transformer_engine: bool) -> ModuleSpec:
     spec = get_gpt_layer_local_spec(normalization="RMSNorm", qk_layernorm=qk_norm)
     spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = RMSNorm
     attention = spec.submodules.self_attention.submodules
     attention.core_attention = DocumentAttention
     if qk_norm:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
+    if transformer_engine:  # its layers without fused norms hold the same weights under the same names
+        from megatron.core.extensions.transformer_engine import TEColumnParallelLinear, TERowParallelLinear
+
+        matrices = spec.submodules.mlp.submodules
+        attention.linear_qkv = matrices.linear_fc1 = TEColumnParallelLinear
+        attention.linear_proj = matrices.linear_fc2 = TERowParallelLinear
     return spec
 
 
-def block_spec(layers: int, qk_norm: bool) -> TransformerBlockSubmodules:
-    """`layers`: how many this pipeline stage builds; `qk_norm`: whether queries and keys are normalised by head."""
-    return TransformerBlockSubmodules(layer_specs=[layer_spec(qk_norm)] * layers, layer_norm=RMSNorm)
+def block_spec(layers: int, qk_norm: bool, transformer_engine: bool = False) -> TransformerBlockSubmodules:
+    """`layers`: how many this pipeline stage builds; `qk_norm`: whether queries and keys are normalised by head;
+    `transformer_engine`: whether its linear layers are used."""
+    return TransformerBlockSubmodules([layer_spec(qk_norm, transformer_engine)] * layers, RMSNorm)

@@ -130,6 +130,25 @@ def vocabulary_loss(
     return total, losses.view(labels.T.shape).T
 
 
+def likeliest_ids(hidden: torch.Tensor, weight: torch.Tensor, config: Any) -> torch.Tensor:
+    """The id with the largest logit, int64 `[batch, time]`, of last hidden states as in `vocabulary_loss`."""
+    from megatron.core import parallel_state, tensor_parallel
+
+    group = parallel_state.get_tensor_model_parallel_group()
+    if config.sequence_parallel:
+        hidden = tensor_parallel.gather_from_sequence_parallel_region(hidden)
+    flat = hidden.flatten(0, 1)
+    found = []
+    for piece in flat.split(max(1, LOGITS_AT_ONCE // weight.shape[0])):
+        largest, ids = (piece @ weight.T).float().max(dim=1)
+        overall = largest.clone()
+        dist.all_reduce(overall, dist.ReduceOp.MAX, group=group)
+        ids = torch.where(largest == overall, ids + group.rank() * weight.shape[0], torch.iinfo(torch.int64).max)
+        dist.all_reduce(ids, dist.ReduceOp.MIN, group=group)
+        found.append(ids)
+    return torch.cat(found).view(hidden.shape[:2]).T.contiguous()
+
+
 def reported_losses(losses: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The number of tokens learned (int32), and sums to report: float64 `[2, modalities]`, loss, then tokens.
 

@@ -138,7 +138,7 @@ def build_chunks(
         layers = get_num_layers_to_build(settings, vp_stage=stage)
         chunk = LanguageModel(
             config=settings,
-            transformer_layer_spec=block_spec(layers, config.qk_norm),
+            transformer_layer_spec=block_spec(layers, config.qk_norm, parallel.transformer_engine),
             vocab_size=vocabulary_size,
             max_sequence_length=config.max_position_embeddings,
             pre_process=parallel_state.is_pipeline_first_stage(ignore_virtual=False, vp_stage=stage),

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -38,6 +39,8 @@ class ParallelConfig(Recipe):
     """Ranks that share a row, two pieces of it each, one from either end."""
     overlap: bool = True
     """Whether data-parallel ranks exchange gradients and weights while they compute."""
+    transformer_engine: bool = False
+    """Whether Transformer Engine's linear layers do the products. They hold the same weights under the same names."""
     recompute: Literal["none", "layers"] = "none"
     """`layers` keeps the input of every layer and computes the rest again in the backward pass: a third more work,
     far less memory."""
@@ -46,6 +49,8 @@ class ParallelConfig(Recipe):
     def _check(self) -> ParallelConfig:
         if self.virtual_stages > 1 and self.pipeline == 1:
             raise InputError("parallel.virtual_stages: expected 1 where parallel.pipeline is 1")
+        if self.transformer_engine and find_spec("transformer_engine") is None:
+            raise InputError("parallel.transformer_engine: the package transformer_engine is not installed")
         return self
 
     @property

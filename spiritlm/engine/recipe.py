@@ -60,12 +60,21 @@ class TrainingConfig(Recipe):
             )
 
 
+class SamplesConfig(Recipe):
+    """What the model says of dev documents, at every evaluation, in `samples.jsonl`."""
+
+    count: NonNegativeInt = 0
+    """How many documents are told on."""
+    tokens: PositiveInt = 64
+    """New tokens of each, and the most of its prompt; each costs a pass through the model."""
+
+
 class TrainerRecipe(StageRecipe):
     """What every program that trains the language model asks for."""
 
     free: ClassVar[frozenset[str]] = StageRecipe.free | {
         "parallel", "checkpoint", "trackers", "training.micro_batch_size", "training.log_every",
-        "training.evaluate_every",
+        "training.evaluate_every", "samples",
     }  # fmt: skip
     model: ModelConfig
     training: TrainingConfig
@@ -74,7 +83,8 @@ class TrainerRecipe(StageRecipe):
     schedule: ScheduleConfig = ScheduleConfig()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     trackers: tuple[Tracker, ...] = ()
-    profile: tuple[NonNegativeInt, NonNegativeInt] | None = None
+    samples: SamplesConfig = SamplesConfig()
+    profile: tuple[PositiveInt, PositiveInt] | None = None
     """First and last step to trace into `trace-RANK.json`, for chrome://tracing or Perfetto."""
 
     @model_validator(mode="after")
@@ -84,6 +94,9 @@ class TrainerRecipe(StageRecipe):
                 f"training.sequence_length = {self.training.sequence_length}: expected at most "
                 f"model.max_position_embeddings = {self.model.max_position_embeddings}"
             )
+        if self.profile and not self.profile[0] <= self.profile[1] <= self.training.steps:
+            steps = f"first and last of steps 1 to {self.training.steps}"
+            raise InputError(f"profile = {list(self.profile)}: expected {steps}")
         return self
 
     def require_layout(self, world_size: int, vocabulary_size: int) -> None:
@@ -128,8 +141,9 @@ class PretrainRecipe(TrainerRecipe):
     """
 
     init_from: Path | None = None
-    """A Hugging Face folder of the Llama, Qwen2, Qwen3 or GLM family whose weights to start from; its text ids must be
-    those of the stores' text tokenizer. None draws the weights."""
+    """Whose weights to start from: a Hugging Face folder of the Llama, Qwen2, Qwen3 or GLM family, whose text ids must
+    be those of the stores' text tokenizer, or a run (pretrain, import hf) with the stores' vocabulary. None draws them.
+    """
     size: PositiveInt | None = None
     """One dial for a model from scratch: its number of layers, from which shape, learning rate, batch and length of the
     run follow where the recipe leaves them out (see `engine/sizes.py`)."""
@@ -153,9 +167,9 @@ class PretrainRecipe(TrainerRecipe):
         required = {name for name, field in ModelConfig.model_fields.items() if field.is_required()}
         given = fields.get("model", {})
         if start and isinstance(given, dict) and (Path(start).is_dir() or not required <= set(given)):
-            from spiritlm.engine.hf_config import model_config_of  # seconds to import
+            from spiritlm.engine.start import shape_of  # seconds to import
 
-            fields = {**fields, "model": {**model_config_of(Path(start)).model_dump(), **given}}
+            fields = {**fields, "model": {**shape_of(Path(start)).model_dump(), **given}}
         return fields
 
     @model_validator(mode="after")

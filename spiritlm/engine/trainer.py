@@ -9,34 +9,39 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from spiritlm.corpus.datasets import PackedSample
 from spiritlm.engine.attention import attention_name
 from spiritlm.engine.backend import device
-from spiritlm.engine.batches import Batch, Dataset, StepBatches, evaluation_batches
+from spiritlm.engine.batches import Dataset, StepBatches, evaluation_batches
 from spiritlm.engine.checkpoint import CheckpointWriter, bare, load_checkpoint, newest_checkpoint
-from spiritlm.engine.loss import reduced_losses, reported_losses
 from spiritlm.engine.metering import Meter, Spikes, memory_bytes
 from spiritlm.engine.model import build_chunks, wrap_data_parallel
 from spiritlm.engine.optimizer import build_optimizer, step_if_finite
 from spiritlm.engine.parallel import place
+from spiritlm.engine.passes import Passes
 from spiritlm.engine.plan import flops_per_token
 from spiritlm.engine.recipe import TrainerRecipe
-from spiritlm.engine.weights import Read, fill
+from spiritlm.engine.weights import Start
 from spiritlm.errors import InputError, Stopped
 from spiritlm.run.checkpoints import Checkpoints
 from spiritlm.run.metrics import Metrics
 from spiritlm.run.progress import progress
 from spiritlm.run.signals import StopFlag
 from spiritlm.run.stage import is_main_process
-from spiritlm.tokens.interleave import MODALITIES
+
+NextIds = Callable[[Sequence[PackedSample]], np.ndarray]
+"""`Passes.next_ids`."""
+Samples = Callable[[int, NextIds], None]
+"""What a program does with a model in training: called with the step, on every rank."""
 
 
 @dataclass
@@ -61,10 +66,12 @@ class Trainer:
         dev: Sequence[PackedSample],
         vocabulary_size: int,
         vocabulary_hash: str,
-        initial: Read,
+        start: Start,
+        samples: Samples | None = None,
     ) -> None:
-        """`vocabulary_size`: rows of the embedding, padding included. `initial`: the weights to start from; asked for
-        only where there is no checkpoint. Raises `InputError` where the ranks cannot share the model or a step."""
+        """`vocabulary_size`: rows of the embedding, padding included. `start`: called only where there is no
+        checkpoint. `samples`: called after every evaluation. Raises `InputError` where the ranks cannot share the
+        model or a step."""
         recipe.require_layout(dist.get_world_size(), vocabulary_size)
         self.recipe, self.config, self.vocabulary_hash = recipe, recipe.training, vocabulary_hash
         self.place = place()
@@ -74,17 +81,16 @@ class Trainer:
         self.checkpoints = Checkpoints(recipe.out / "checkpoints", recipe.checkpoint)
         self._start = newest_checkpoint(self.checkpoints)
         if self._start is None:
-            fill(bare_chunks, initial)
+            start(bare_chunks)
         overlap = recipe.parallel.overlap and self.place.data_ranks * self.place.context_ranks > 1
         self.chunks = wrap_data_parallel(bare_chunks, overlap)
         self.optimizer = build_optimizer(recipe.optimizer, self.config.precision, self.chunks)
         self.batches = StepBatches(dataset, self.config.global_batch_size, self.config.micro_batch_size, self.place)
-        multiple = recipe.parallel.pipeline if recipe.parallel.virtual_stages > 1 else 1
-        self.dev_batches = evaluation_batches(dev, self.config.micro_batch_size, self.place, multiple)
-        weights = [self.config.loss_weights.get(name, 1.0) for name in MODALITIES]
-        self._modality_weights = torch.tensor(weights, device=device())
+        self.passes = Passes(self.chunks, self.place, self.config.loss_weights)
+        self.dev_batches = evaluation_batches(dev, self.config.micro_batch_size, self.place, self.passes.multiple)
         self.writer = CheckpointWriter(self.checkpoints)
         self.progress = Progress()
+        self._samples = samples
         self._tokens_per_step = self.config.global_batch_size * self.config.sequence_length
         flops = flops_per_token(recipe.model, vocabulary_size, self.config.sequence_length)
         self._meter = Meter(self._tokens_per_step, flops, dist.get_world_size())
@@ -133,10 +139,9 @@ class Trainer:
         batches = self.batches.of_step(step)
         lr = self.recipe.optimizer.lr * self.recipe.schedule.factor(step, self.config.steps)
         for chunk in self.chunks:
-            chunk.train()
             chunk.zero_grad_buffer()
         self.optimizer.zero_grad()
-        losses = self._forward_backward(batches, forward_only=False)
+        losses = self.passes.forward_backward(batches)
         updated, norm = step_if_finite(self.optimizer, lr, losses["loss"])
         self.progress.step = step + 1
         self._meter.add(time.perf_counter() - started, self.batches.seconds_waited)
@@ -156,35 +161,6 @@ class Trainer:
         if step == last and hasattr(self, "_profiler"):
             self._profiler.stop()
             self._profiler.export_chrome_trace(str(self.recipe.out / f"trace-{dist.get_rank()}.json"))
-
-    def _forward_backward(self, batches: list[Batch], forward_only: bool) -> dict[str, float]:
-        from megatron.core.pipeline_parallel import get_forward_backward_func
-
-        iterators = [iter(batches) for _ in self.chunks]
-        sums = get_forward_backward_func()(
-            forward_step_func=self._forward_step,
-            data_iterator=iterators if len(iterators) > 1 else iterators[0],
-            model=self.chunks if len(self.chunks) > 1 else self.chunks[0],
-            num_microbatches=len(batches),
-            seq_length=self.config.sequence_length,
-            micro_batch_size=len(batches[0].input_ids),
-            forward_only=forward_only,
-        )
-        return reduced_losses(sums)
-
-    def _forward_step(self, iterator: Iterator[Batch], chunk: Any) -> tuple[Any, Any]:
-        batch = next(iterator)
-        weights = batch.loss_mask
-        if self.config.loss_weights:
-            weights = weights * self._modality_weights[batch.modality.long()]
-        output = chunk(
-            batch.input_ids, None, None, labels=batch.labels, loss_mask=weights, packed_seq_params=batch.documents
-        )
-
-        def loss(output: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            return output[0], *reported_losses(output[1], batch)
-
-        return output, loss
 
     def _report_nonfinite(self, step: int) -> None:
         """Name the documents of a step in `nonfinite.jsonl`."""
@@ -228,23 +204,12 @@ class Trainer:
             self.progress.dev = self.evaluate()
             dev = {f"dev_{name}": value for name, value in self.progress.dev.items()}
             metrics.log(step, tokens=step * self._tokens_per_step, **dev)
+            if self._samples:
+                self._samples(step, self.passes.next_ids)
 
     def evaluate(self) -> dict[str, float]:
         """Losses on the dev rows, nats a token: `loss` and `loss_NAME` of each modality. Collective."""
-        for chunk in self.chunks:
-            chunk.eval()
-        with torch.no_grad(), self._whole_weights():
-            return self._forward_backward([batch.to(device()) for batch in self.dev_batches], forward_only=True)
-
-    @contextmanager
-    def _whole_weights(self) -> Iterator[None]:
-        """Inside, every rank has the weights of the last step; else they arrive while the next step needs them."""
-        overlapped = [chunk for chunk in self.chunks if chunk.ddp_config.overlap_param_gather]
-        for chunk in overlapped:
-            chunk.disable_forward_pre_hook()
-        yield
-        for chunk in overlapped:
-            chunk.enable_forward_pre_hook()
+        return self.passes.evaluate(self.dev_batches)
 
     def _resume(self) -> None:
         if self._start is None:
@@ -261,7 +226,7 @@ class Trainer:
 
     def _save(self) -> None:
         state = {**asdict(self.progress), "vocabulary": self.vocabulary_hash}
-        with self._whole_weights():
+        with self.passes.whole_weights():
             self.writer.save(self.progress.step, self.chunks, self.optimizer, state)
 
     def _counts(self) -> dict[str, Any]:

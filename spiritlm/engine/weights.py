@@ -19,6 +19,9 @@ from spiritlm.engine.backend import device
 Read = Callable[[str, tuple[int, ...]], torch.Tensor]
 """A whole weight by its name and shape, of any floating type, on the CPU."""
 
+Start = Callable[[list[Any]], None]
+"""Sets the weights of bare chunks. Collective."""
+
 _AXES = {
     "word_embeddings.weight": 0,
     "linear_qkv.weight": 0,

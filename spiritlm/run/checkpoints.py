@@ -73,6 +73,18 @@ class Checkpoints:
                 return folder
         return None
 
+    def require(self, step: int | None = None) -> Path:
+        """The newest complete checkpoint, or that of `step`. Raises `InputError`, naming those there are, where it is
+        missing or damaged."""
+        if step is None:
+            if (newest := self.newest()) is None:
+                raise InputError(f"{self.root}: expected a complete checkpoint, found none")
+            return newest
+        if fault := _fault(self._folder(step)):
+            complete = [str(int(f.name[5:])) for f in sorted(self.root.glob("step-*")) if not _fault(f)]
+            raise InputError(f"{self._folder(step)}: {fault}; complete are steps {', '.join(complete) or '(none)'}")
+        return self._folder(step)
+
     @staticmethod
     def state(folder: Path) -> dict[str, Any]:
         """The `state` that `complete` was given, with `step` added."""

@@ -29,6 +29,8 @@ BEGUN_FILE = "stage.begun.json"
 
 Input = Annotated[Path, "input stage"]
 """Type of a recipe field that names the output folder of an earlier stage."""
+BegunInput = Annotated[Path, "input stage", "may be unfinished"]
+"""Of one that may still be running."""
 OptionalInput = Annotated[Path | None, "input stage"]
 Inputs = Annotated[dict[str, Path], "input stage"]
 """Type of a recipe field that names several of them; field `stores` has the inputs `stores.NAME`."""
@@ -51,10 +53,21 @@ def is_main_process() -> bool:
 
 def read_stage(folder: Path) -> dict[str, Any]:
     """The `stage.json` of a finished stage. Raises `InputError` where there is none."""
-    if not (folder / STAGE_FILE).is_file():
+    if not is_finished(folder):
         state = "is not finished (no stage.json in it)" if folder.is_dir() else "does not exist"
         raise InputError(f"{folder}: expected the folder of a finished stage, but it {state}")
     return read_json(folder / STAGE_FILE)
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / STAGE_FILE).is_file()
+
+
+def read_begun(folder: Path) -> dict[str, Any]:
+    """What `read_stage` gives, and of a stage that is not finished what is known of it: name, recipe, inputs and
+    fingerprint."""
+    begun = folder / BEGUN_FILE
+    return read_json(begun) if begun.is_file() and not is_finished(folder) else read_stage(folder)
 
 
 def require_same_input(folder: Path, key: str, expected: str) -> None:
@@ -71,8 +84,12 @@ class Stage:
         self.name = name
         self.folder = recipe.out
         self.inputs = _inputs(recipe)
-        self.input_fingerprints = {key: read_stage(path)["fingerprint"] for key, path in self.inputs.items()}
-        self.recipe = _without(recipe.model_dump(mode="json"), {*recipe.free, *_input_fields(recipe)})
+        unfinished = _fields_marked(recipe, "may be unfinished")
+        self.input_fingerprints = {
+            key: (read_begun if key in unfinished else read_stage)(path)["fingerprint"]
+            for key, path in self.inputs.items()
+        }
+        self.recipe = _without(recipe.model_dump(mode="json"), {*recipe.free, *_fields_marked(recipe, "input stage")})
         self.fingerprint = sha256_json([name, self.recipe, self.input_fingerprints])
         self._started = time.monotonic()
 
@@ -81,7 +98,7 @@ class Stage:
         for file in (STAGE_FILE, BEGUN_FILE):
             if (self.folder / file).is_file():
                 self._refuse_other(read_json(self.folder / file))
-        return (self.folder / STAGE_FILE).is_file()
+        return is_finished(self.folder)
 
     def _refuse_other(self, earlier: dict[str, Any]) -> None:
         if earlier["fingerprint"] == self.fingerprint:
@@ -166,13 +183,13 @@ def _without(table: dict[str, Any], names: set[str]) -> dict[str, Any]:
     return kept
 
 
-def _input_fields(recipe: StageRecipe) -> list[str]:
-    return [name for name, field in type(recipe).model_fields.items() if "input stage" in field.metadata]
+def _fields_marked(recipe: StageRecipe, mark: str) -> list[str]:
+    return [name for name, field in type(recipe).model_fields.items() if mark in field.metadata]
 
 
 def _inputs(recipe: StageRecipe) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for name in _input_fields(recipe):
+    for name in _fields_marked(recipe, "input stage"):
         value = getattr(recipe, name)
         if isinstance(value, dict):
             found |= {f"{name}.{key}": path for key, path in value.items()}

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from spiritlm.engine import hf
-from spiritlm.engine.hf import HuggingFaceWeights, export, grown_weights, initial_weights
+from spiritlm.engine.hf import HuggingFaceWeights, export, grown_model, grown_weights
 from spiritlm.engine.hf_config import LLAMA3_ROTATION, model_config_of
 from spiritlm.engine.model import ModelConfig, build_chunks
 from spiritlm.engine.parallel import process_groups
@@ -70,7 +70,7 @@ def theirs(name: str, folder: Path) -> PreTrainedModel:
 
 def ours(folder: Path, config: ModelConfig) -> Any:
     (model,) = build_chunks(config, VOCABULARY, "fp32")
-    fill([model], initial_weights(config, folder, VOCABULARY, seed=0))
+    fill([model], grown_model(folder, config, VOCABULARY, seed=0))
     return model.eval()
 
 
@@ -147,16 +147,16 @@ def test_folders_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     theirs("llama", tmp_path / "llama")
     config = model_config_of(tmp_path / "llama")
     with pytest.raises(InputError, match="96 ids, expected the 97 of the stores' text tokenizer"):
-        initial_weights(config, tmp_path / "llama", 97, seed=0)
+        grown_model(tmp_path / "llama", config, 97, seed=0)
     with pytest.raises(InputError, match=r"hidden size 48, expected model.hidden_size = 64"):
-        initial_weights(config.model_copy(update={"hidden_size": 64}), tmp_path / "llama", 96, seed=0)
+        grown_model(tmp_path / "llama", config.model_copy(update={"hidden_size": 64}), 96, seed=0)
     wider = config.model_copy(update={"layers": 4})
     with pytest.raises(InputError, match=r"no weight 'model.layers.3.input_layernorm.weight' \(9 are missing\)"):
         HuggingFaceWeights(tmp_path / "llama", wider)
     shard = next((tmp_path / "llama").glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.raises(InputError, match=shard.name):
-        fill(build_chunks(config, VOCABULARY, "fp32"), initial_weights(config, tmp_path / "llama", 96, seed=0))
+        fill(build_chunks(config, VOCABULARY, "fp32"), grown_model(tmp_path / "llama", config, 96, seed=0))
 
 
 def test_scaled_rotations_that_megatron_does_not_know_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +72,8 @@ def train(
     from spiritlm.engine import model
     from spiritlm.engine.parallel import process_groups
     from spiritlm.engine.recipe import TrainerRecipe
-    from spiritlm.engine.trainer import Trainer
-    from spiritlm.engine.weights import drawn_weights
+    from spiritlm.engine.trainer import NextIds, Trainer
+    from spiritlm.engine.weights import drawn_weights, fill
 
     settings = {
         "out": out,
@@ -96,7 +97,13 @@ def train(
                 shutil.copytree(start / checkpoint, recipe.out / checkpoint)
         dist.barrier()
         dev = [Rows()[10_000 + row] for row in range(3)]
-        Trainer(recipe, Rows(), dev, VOCABULARY, "v", drawn_weights(4, 0.1, seed=5)).run()
+        initial = partial(fill, read=drawn_weights(4, 0.1, seed=5))
+
+        def picked(step: int, next_ids: NextIds) -> None:
+            ids = next_ids(dev).tolist()
+            (recipe.out / f"picked-{dist.get_rank()}.json").write_text(json.dumps(ids))
+
+        Trainer(recipe, Rows(), dev, VOCABULARY, "v", initial, picked).run()
 
 
 def run_ranks(ranks: int, jobs: list[dict[str, object]]) -> None:
@@ -162,6 +169,16 @@ def test_losses_and_gradients_are_those_of_one_process(runs: Path, layout: str) 
     np.testing.assert_allclose(figures(runs / layout), expected, rtol=1e-5, atol=0)
     dev = [[row["dev_loss"] for row in read_metrics(runs / name) if "dev_loss" in row] for name in (layout, "one")]
     np.testing.assert_allclose(dev[0], dev[1], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("layout", NAMES)
+def test_every_rank_is_given_the_likeliest_ids(runs: Path, layout: str) -> None:
+    expected = json.loads((runs / "one" / "picked-0.json").read_text())
+    assert np.shape(expected) == (3, LENGTH)
+    assert len(np.unique(expected)) > 10
+    files = list((runs / layout).glob("picked-*.json"))
+    assert len(files) in LAYOUTS
+    assert all(json.loads(file.read_text()) == expected for file in files)
 
 
 @pytest.mark.parametrize("layout", [*NAMES, "back"])

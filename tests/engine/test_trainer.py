@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def train(out: Path, dataset: Rows, vocabulary_hash: str = "v", **training: obje
     from spiritlm.engine.parallel import process_groups
     from spiritlm.engine.recipe import TrainerRecipe
     from spiritlm.engine.trainer import Trainer
-    from spiritlm.engine.weights import drawn_weights
+    from spiritlm.engine.weights import drawn_weights, fill
 
     recipe = {
         "out": out,
@@ -76,8 +77,11 @@ def train(out: Path, dataset: Rows, vocabulary_hash: str = "v", **training: obje
     out.mkdir(parents=True, exist_ok=True)
     with process_groups(seed=1):
         dev = [Rows()[10_000 + row] for row in range(3)]
-        checked, initial = validate_recipe(TrainerRecipe, recipe, "test"), drawn_weights(2, 0.02, seed=1)
-        trainer = Trainer(checked, dataset, dev, VOCABULARY, vocabulary_hash, initial)
+        checked, start = (
+            validate_recipe(TrainerRecipe, recipe, "test"),
+            partial(fill, read=drawn_weights(2, 0.02, seed=1)),
+        )
+        trainer = Trainer(checked, dataset, dev, VOCABULARY, vocabulary_hash, start)
         trainer.writer.save = saving(trainer.writer, dataset.faults)  # type: ignore[method-assign]
         return trainer.run()
 

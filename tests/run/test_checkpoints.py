@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from spiritlm.errors import InputError
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 
 
@@ -39,6 +40,17 @@ def test_incomplete_and_truncated_ones_are_named_and_skipped(tmp_path: Path) -> 
     assert any("step-00000003" in m and "complete.json" in m for m in messages)
     assert any("step-00000006" in m and "not valid JSON" in m for m in messages)
     assert any("step-00000002" in m and "99 bytes, expected 100" in m for m in messages)
+
+
+def test_one_that_is_asked_for_must_be_complete(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, CheckpointPolicy(keep_last=9))
+    with pytest.raises(InputError, match="expected a complete checkpoint, found none"):
+        checkpoints.require()
+    first, second = save(checkpoints, 10), save(checkpoints, 20)
+    assert (checkpoints.require(), checkpoints.require(10)) == (second, first)
+    (second / "weights").unlink()
+    with pytest.raises(InputError, match=r"step-00000020: weights is missing; complete are steps 10$"):
+        checkpoints.require(20)
 
 
 def test_when_one_is_due() -> None:

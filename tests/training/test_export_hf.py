@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,10 +153,12 @@ def test_a_run_grows_a_hugging_face_model(run: Path, vocabulary: Vocabulary, tmp
     recipe.write_text(f'{before}init_from = "{tmp_path}/start"\n[training]{after.split("[training]")[1]}')
     size = ("training.steps=1", "training.sequence_length=64", "training.precision=fp32", "training.evaluate_every=0")
     stores = (f"stores.main={run}/store", f"stores.texts={run}/texts")
-    still = ("optimizer.lr=1e-15", "schedule.warmup_steps=0", "profile=[1, 1]")
+    still = ("optimizer.lr=1e-15", "schedule.warmup_steps=0", "profile=[1, 1]", "samples.count=3", "samples.tokens=5")
     done = stage("pretrain.py", str(recipe), f"out={tmp_path}/lm", *size, *stores, *still)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "lm" / "trace-0.json").stat().st_size > 1000
+    samples = [json.loads(line) for line in (tmp_path / "lm" / "samples.jsonl").read_text().splitlines()]
+    assert [(sample["step"], 0 < len(sample["ids"]) <= 5) for sample in samples] == [(1, True)] * 3
     mute = tmp_path / "mute.toml"
     mute.write_text(f'out = "{tmp_path}/model"\nrun = "{tmp_path}/lm"\n')
     done = stage("export_hf.py", str(mute))
@@ -168,6 +171,19 @@ def test_a_run_grows_a_hugging_face_model(run: Path, vocabulary: Vocabulary, tmp
         torch.testing.assert_close(old, expected[name][: len(old)], rtol=0, atol=1e-9)
     rows = grown.get_input_embeddings().weight
     assert rows[text:].std().item() == pytest.approx(rows[:text].std().item(), rel=0.05)
+
+
+def test_a_run_that_goes_on_is_exported_at_a_step(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "lm", tmp_path / "lm")
+    (tmp_path / "lm" / "stage.json").rename(tmp_path / "lm" / "stage.begun.json")
+    recipe = tmp_path / "export.toml"
+    recipe.write_text(f'out = "{tmp_path}/model"\nrun = "{tmp_path}/lm"\n')
+    done = stage("export_hf.py", str(recipe))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is not finished; say the step of the checkpoint" in done.stderr
+    done = stage("export_hf.py", str(recipe), "step=6")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()
 
 
 def test_a_folder_that_is_no_stage_is_refused(run: Path, tmp_path: Path) -> None:
