@@ -20,7 +20,7 @@ from spiritlm.engine.checkpoint import load_main_weights
 from spiritlm.engine.hf import export as export_model
 from spiritlm.engine.model import build_chunks
 from spiritlm.engine.parallel import process_groups
-from spiritlm.engine.start import read_shape
+from spiritlm.engine.start import is_run, read_shape
 from spiritlm.errors import InputError
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.files import atomic_folder
@@ -60,9 +60,15 @@ class ExportRecipe(StageRecipe):
 
 
 def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
+    run = read_begun(recipe.run)
+    if not is_run(recipe.run):
+        raise InputError(
+            f"run = {recipe.run}: a stage {run.get('stage')!r}, expected one that trained or imported a model"
+        )
     if recipe.voice:
+        store = run["inputs"].get(f"stores.{MAIN_STORE}") or run["inputs"]["store"]
         require_same_input(recipe.voice, "units", stage.input_fingerprints["speech_tokenizer"])
-        require_same_input(recipe.voice, "store", read_begun(recipe.run)["inputs"][f"stores.{MAIN_STORE}"])
+        require_same_input(recipe.voice, "store", store)
     parts = {"speech_tokenizer": recipe.speech_tokenizer, "voice": recipe.voice}
     for name, part in parts.items():
         if part and not (part / "model").is_dir():

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 from spiritlm.engine.checkpoint import save_main_weights
 from spiritlm.engine.hf_config import model_config_of
-from spiritlm.engine.model import build_chunks
-from spiritlm.engine.parallel import ParallelConfig, process_groups
+from spiritlm.engine.model import build_chunks, require_shared
+from spiritlm.engine.parallel import ParallelConfig, process_groups, world_size
 from spiritlm.engine.start import starting_weights, write_shape
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.program import run_program
@@ -36,6 +36,8 @@ class ImportRecipe(StageRecipe):
 def import_model(recipe: ImportRecipe, stage: Stage) -> dict[str, Any]:
     vocabulary, config = Vocabulary.load(recipe.store), model_config_of(recipe.model)
     start = starting_weights(config, recipe.model, vocabulary, recipe.seed)
+    recipe.parallel.data_parallel(world_size())
+    require_shared(config, recipe.parallel, vocabulary.padded_size)
     with process_groups(recipe.seed, recipe.parallel):
         chunks = build_chunks(config, vocabulary.padded_size, "fp32", recipe.parallel)
         start(chunks)

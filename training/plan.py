@@ -77,8 +77,8 @@ def report(found: Plan, recipe: PretrainRecipe, options: argparse.Namespace) -> 
     ):
         table.add_row(name, value)
     Console(highlight=False).print(table)
-    if fits := memory.total + RESERVED <= gpu.memory:
-        return fits
+    if memory.fits(gpu):
+        return True
     print("error: it does not fit; try parallel.recompute=layers, more tensor or pipeline ranks", file=sys.stderr)
     return False
 

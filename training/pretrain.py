@@ -32,11 +32,10 @@ def pretrain(recipe: PretrainRecipe, stage: Stage) -> dict[str, Any]:
     with process_groups(seed, recipe.parallel):
         plans = dataset.prepare()
         dev = dev_samples(recipe.stores[MAIN_STORE], "dev", length, vocabulary)
-        asked = recipe.samples
-        samples = TrainingSamples(dev, vocabulary, asked.count, asked.tokens, stage.folder / "samples.jsonl")
-        trainer = Trainer(
-            recipe, dataset, dev, vocabulary.padded_size, vocabulary.hash, start, samples if asked.count else None
-        )
+        asked, samples = recipe.samples, None
+        if asked.count:
+            samples = TrainingSamples(dev, vocabulary, asked.count, asked.tokens, stage.folder / "samples.jsonl")
+        trainer = Trainer(recipe, dataset, dev, vocabulary.padded_size, vocabulary.hash, start, samples)
         if is_main_process():
             vocabulary.save(stage.folder)
             write_shape(stage.folder, recipe.model, vocabulary.padded_size)

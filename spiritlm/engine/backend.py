@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import logging
 import sys
 import types
 import warnings
@@ -50,6 +51,7 @@ def install_backend() -> None:
     """
     warnings.filterwarnings("ignore", module=r"megatron\.core")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+    logging.getLogger("megatron.core.dist_checkpointing").setLevel(logging.CRITICAL)  # what fails is raised as well
     for name in _MODULES:
         importlib.import_module(f"megatron.core.{name}")
     if torch.cuda.is_available():

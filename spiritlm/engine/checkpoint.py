@@ -12,7 +12,7 @@ import queue
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,11 +44,9 @@ class CheckpointWriter:
         """
         self.finish()
         from megatron.core import dist_checkpointing
-        from megatron.core.dist_checkpointing.strategies import filesystem_async
 
         self._step = step
-        folder = _from_main(lambda: self.checkpoints.begin(step))
-        filesystem_async._results_queue = _Handover()
+        folder = _begun(self.checkpoints, step)
 
         def complete() -> None:
             _from_main(lambda: self.checkpoints.complete(step, state))
@@ -70,18 +68,29 @@ class CheckpointWriter:
             self._calls.maybe_finalize_async_calls(blocking=True)
         dist.barrier()
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        from megatron.core.dist_checkpointing.core import CheckpointingException
-        from torch.distributed.checkpoint.api import CheckpointException
+    def _failures(self) -> AbstractContextManager[None]:
+        return _failures(self.checkpoints, self._step)
 
-        try:
-            yield
-        except (OSError, RuntimeError, CheckpointException, CheckpointingException) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise RunError(
-                f"{self.checkpoints.root}: the checkpoint of step {self._step} was not written: {reason}"
-            ) from error
+
+@contextmanager
+def _failures(checkpoints: Checkpoints, step: int) -> Iterator[None]:
+    """What may go wrong while a checkpoint is written, as `RunError`."""
+    from megatron.core.dist_checkpointing.core import CheckpointingException
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        yield
+    except (OSError, RuntimeError, CheckpointException, CheckpointingException) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise RunError(f"{checkpoints.root}: the checkpoint of step {step} was not written: {reason}") from error
+
+
+def _begun(checkpoints: Checkpoints, step: int) -> Path:
+    """The folder to write into, the same on every rank."""
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+
+    filesystem_async._results_queue = _Handover()
+    return _from_main(lambda: checkpoints.begin(step))
 
 
 class _Handover(queue.Queue[Any]):
@@ -139,11 +148,9 @@ def save_main_weights(checkpoints: Checkpoints, step: int, chunks: list[Any], st
     """
     from megatron.core import dist_checkpointing
 
-    folder = _from_main(lambda: checkpoints.begin(step))
-    try:
+    folder = _begun(checkpoints, step)
+    with _failures(checkpoints, step):
         dist_checkpointing.save(_main_weights(chunks), str(folder))
-    except (OSError, RuntimeError) as error:
-        raise RunError(f"{folder}: was not written: {str(error).strip().splitlines()[-1]}") from error
     _from_main(lambda: checkpoints.complete(step, state))
 
 
@@ -202,7 +209,7 @@ def _from_main(value: Callable[[], T]) -> T:
     if is_main_process():
         try:
             box[0] = value()
-        except OSError as error:
+        except (OSError, RunError) as error:
             box[1] = error
     dist.broadcast_object_list(box, src=0)
     if box[1] is not None:

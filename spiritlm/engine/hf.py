@@ -150,7 +150,7 @@ def grown_weights(weights: Callable[[str], torch.Tensor], text_size: int, seed: 
         if name.startswith(("embedding.", "output_layer.")):
             whole = grown_rows(whole[:text_size], shape[0], seed, name)
         if whole.shape != shape:
-            raise InputError(f"init_from: {name} is {list(whole.shape)}, expected {list(shape)}")
+            raise InputError(f"{name} is {list(whole.shape)}, expected {list(shape)}")
         return whole
 
     return read

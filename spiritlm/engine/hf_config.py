@@ -30,6 +30,8 @@ def model_config_of(folder: Path) -> ModelConfig:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: does not exist, expected the folder of a Hugging Face model")
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder}: expected the folder of a Hugging Face model, but it has no config.json")
     try:
         found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -140,7 +140,8 @@ def likeliest_ids(hidden: torch.Tensor, weight: torch.Tensor, config: Any) -> to
     flat = hidden.flatten(0, 1)
     found = []
     for piece in flat.split(max(1, LOGITS_AT_ONCE // weight.shape[0])):
-        largest, ids = (piece @ weight.T).float().max(dim=1)
+        logits = (piece @ weight.T).float().nan_to_num(nan=-torch.inf)  # else no rank would have the largest
+        largest, ids = logits.max(dim=1)
         overall = largest.clone()
         dist.all_reduce(overall, dist.ReduceOp.MAX, group=group)
         ids = torch.where(largest == overall, ids + group.rank() * weight.shape[0], torch.iinfo(torch.int64).max)

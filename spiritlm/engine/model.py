@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.engine.backend import device
-from spiritlm.engine.parallel import ParallelConfig
+from spiritlm.engine.parallel import ParallelConfig, require_divisor
 from spiritlm.engine.weights import mark_shared
 from spiritlm.errors import InputError
 
@@ -69,6 +69,24 @@ class ModelConfig(Recipe):
         if self.heads % self.kv_heads:
             raise InputError(f"model.kv_heads = {self.kv_heads}: expected a divisor of heads = {self.heads}")
         return self
+
+
+def require_shared(config: ModelConfig, parallel: ParallelConfig, vocabulary_size: int) -> None:
+    """Raises `InputError` where ranks cannot share the model in equal parts.
+
+    `vocabulary_size`: rows of the embedding, padding included.
+    """
+    tensor, stages = parallel.tensor, parallel.pipeline * parallel.virtual_stages
+    heads = (config.kv_heads, "model.kv_heads")
+    if tensor > config.kv_heads and tensor % config.kv_heads == 0:  # then ranks share the keys of a group
+        heads = (config.heads, "model.heads")
+    for number, name, by, field_name in (
+        (*heads, tensor, "parallel.tensor"),
+        (config.ffn_hidden_size, "model.ffn_hidden_size", tensor, "parallel.tensor"),
+        (vocabulary_size, "the vocabulary", tensor, "parallel.tensor"),
+        (config.layers, "model.layers", stages, "parallel.pipeline x parallel.virtual_stages"),
+    ):
+        require_divisor(number, name, by, field_name)
 
 
 def transformer_config(config: ModelConfig, precision: Precision, parallel: ParallelConfig) -> Any:

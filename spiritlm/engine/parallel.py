@@ -49,8 +49,6 @@ class ParallelConfig(Recipe):
     def _check(self) -> ParallelConfig:
         if self.virtual_stages > 1 and self.pipeline == 1:
             raise InputError("parallel.virtual_stages: expected 1 where parallel.pipeline is 1")
-        if self.transformer_engine and find_spec("transformer_engine") is None:
-            raise InputError("parallel.transformer_engine: the package transformer_engine is not installed")
         return self
 
     @property
@@ -68,6 +66,12 @@ class ParallelConfig(Recipe):
         return ranks
 
 
+def require_divisor(number: int, name: str, by: int, field_name: str) -> None:
+    """Raises `InputError` unless `field_name`, which is `by`, divides `name`, which is `number`."""
+    if number % by:
+        raise InputError(f"{field_name} = {by}: expected a divisor of {name} = {number}")
+
+
 @contextmanager
 def process_groups(seed: int, parallel: ParallelConfig | None = None) -> Iterator[None]:
     """megatron-core's process groups and random states while the block runs; nccl with CUDA, else gloo.
@@ -76,6 +80,8 @@ def process_groups(seed: int, parallel: ParallelConfig | None = None) -> Iterato
     """
     parallel = parallel or ParallelConfig()
     parallel.data_parallel(world_size())
+    if parallel.transformer_engine and find_spec("transformer_engine") is None:
+        raise InputError("parallel.transformer_engine: the package transformer_engine is not installed")
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     install_backend()
     install_optimizer_fixes()

@@ -29,6 +29,7 @@ class Passes:
         self.chunks, self.place = chunks, place
         self._weighted = bool(loss_weights)
         self._weights = torch.tensor([loss_weights.get(name, 1.0) for name in MODALITIES], device=device())
+        self._whole = False
         stages = chunks[0].config.pipeline_model_parallel_size
         self.multiple = stages if len(chunks) > 1 else 1
         """Virtual stages take micro-batches by so many at a time."""
@@ -62,13 +63,16 @@ class Passes:
 
     @contextmanager
     def whole_weights(self) -> Iterator[None]:
-        """Inside, every rank has the weights of the last step; else they arrive while the next step needs them."""
-        overlapped = [chunk for chunk in self.chunks if chunk.ddp_config.overlap_param_gather]
+        """Inside, every rank has the weights of the last step; else they arrive while the next step needs them. May be
+        entered again inside itself."""
+        overlapped = [] if self._whole else [c for c in self.chunks if c.ddp_config.overlap_param_gather]
+        before, self._whole = self._whole, True
         for chunk in overlapped:
             chunk.disable_forward_pre_hook()
         yield
         for chunk in overlapped:
             chunk.enable_forward_pre_hook()
+        self._whole = before
 
     @contextmanager
     def _still(self) -> Iterator[None]:

@@ -81,6 +81,9 @@ class Memory:
     def total(self) -> float:
         return self.weights + self.gradients + self.optimizer + self.activations
 
+    def fits(self, gpu: Gpu) -> bool:
+        return self.total + RESERVED <= gpu.memory
+
 
 def memory(recipe: TrainerRecipe, vocabulary_size: int, data_ranks: int) -> Memory:
     """`data_ranks`: data-parallel ranks, which share the optimizer's state together with the context-parallel ones."""

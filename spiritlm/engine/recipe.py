@@ -9,9 +9,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.corpus.datasets import MAIN_STORE, SourceRecipe
-from spiritlm.engine.model import ModelConfig, Precision
+from spiritlm.engine.model import ModelConfig, Precision, require_shared
 from spiritlm.engine.optimizer import OptimizerConfig, ScheduleConfig
-from spiritlm.engine.parallel import ParallelConfig
+from spiritlm.engine.parallel import ParallelConfig, require_divisor
 from spiritlm.engine.sizes import with_size
 from spiritlm.errors import InputError
 from spiritlm.run.checkpoints import CheckpointPolicy
@@ -105,26 +105,11 @@ class TrainerRecipe(StageRecipe):
         `vocabulary_size`: rows of the embedding, padding included.
         """
         ranks = self.parallel.data_parallel(world_size)
-        tensor, stages = self.parallel.tensor, self.parallel.pipeline * self.parallel.virtual_stages
+        require_shared(self.model, self.parallel, vocabulary_size)
         pieces = 2 * self.parallel.context if self.parallel.context > 1 else 1
-        pieces *= tensor if self.parallel.sequence else 1
-        heads = (self.model.kv_heads, "model.kv_heads")
-        if tensor > self.model.kv_heads and tensor % self.model.kv_heads == 0:  # then ranks share the keys of a group
-            heads = (self.model.heads, "model.heads")
-        for number, name, by, field_name in (
-            (*heads, tensor, "parallel.tensor"),
-            (self.model.ffn_hidden_size, "model.ffn_hidden_size", tensor, "parallel.tensor"),
-            (vocabulary_size, "the vocabulary", tensor, "parallel.tensor"),
-            (self.model.layers, "model.layers", stages, "parallel.pipeline x parallel.virtual_stages"),
-            (
-                self.training.sequence_length,
-                "training.sequence_length",
-                pieces,
-                "2 x parallel.context x parallel.tensor",
-            ),
-        ):
-            if number % by:
-                raise InputError(f"{field_name} = {by}: expected a divisor of {name} = {number}")
+        pieces *= self.parallel.tensor if self.parallel.sequence else 1
+        length = self.training.sequence_length
+        require_divisor(length, "training.sequence_length", pieces, "2 x parallel.context x parallel.tensor")
         self.training.require_multiple_of(ranks)
         batches = self.training.global_batch_size // (self.training.micro_batch_size * ranks)
         if self.parallel.virtual_stages > 1 and batches % self.parallel.pipeline:
@@ -166,10 +151,13 @@ class PretrainRecipe(TrainerRecipe):
             fields = with_size(fields, size)
         required = {name for name, field in ModelConfig.model_fields.items() if field.is_required()}
         given = fields.get("model", {})
-        if start and isinstance(given, dict) and (Path(start).is_dir() or not required <= set(given)):
-            from spiritlm.engine.start import shape_of  # seconds to import
+        if isinstance(start, (str, Path)) and isinstance(given, dict):
+            from spiritlm.engine.start import is_run, shape_of  # seconds to import
 
-            fields = {**fields, "model": {**shape_of(Path(start)).model_dump(), **given}}
+            start, out = Path(start), Path(str(fields.get("out", "")))
+            source = out if not start.is_dir() and is_run(out) else start  # what a run began with may be gone
+            if source.is_dir() or not required <= set(given):
+                fields = {**fields, "model": {**shape_of(source).model_dump(), **given}}
         return fields
 
     @model_validator(mode="after")

@@ -14,12 +14,13 @@ from spiritlm.engine.weights import Start, drawn_weights, fill
 from spiritlm.errors import InputError
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.files import read_json, write_json
+from spiritlm.run.stage import is_finished
 from spiritlm.tokens.vocabulary import Vocabulary
 
 SHAPE_FILE = "model.json"
 """In the folder of a run: shape of the model and rows of its embedding."""
 
-_FREE = {"init_std", "max_position_embeddings"}
+_FREE = {"init_std", "max_position_embeddings", "rope_theta", "rope_scaling", "norm_eps"}
 """Fields of a shape that no weight depends on."""
 
 
@@ -57,6 +58,8 @@ def starting_weights(config: ModelConfig, folder: Path | None, vocabulary: Vocab
 
 
 def _checkpoint_of(folder: Path, config: ModelConfig, vocabulary: Vocabulary) -> Path:
+    if not is_finished(folder):
+        raise InputError(f"{folder}: the run is not finished, expected one whose newest checkpoint is its last")
     checkpoint = Checkpoints(folder / "checkpoints", CheckpointPolicy()).require()
     vocabulary.require_hash(Checkpoints.state(checkpoint)["vocabulary"], checkpoint)
     found, wanted = read_shape(folder)[0].model_dump(exclude=_FREE), config.model_dump(exclude=_FREE)

@@ -79,6 +79,8 @@ class Trainer:
         for chunk in bare_chunks:
             chunk.z_loss = self.config.z_loss
         self.checkpoints = Checkpoints(recipe.out / "checkpoints", recipe.checkpoint)
+        if is_main_process():
+            self.checkpoints.claim()
         self._start = newest_checkpoint(self.checkpoints)
         if self._start is None:
             start(bare_chunks)
@@ -205,7 +207,8 @@ class Trainer:
             dev = {f"dev_{name}": value for name, value in self.progress.dev.items()}
             metrics.log(step, tokens=step * self._tokens_per_step, **dev)
             if self._samples:
-                self._samples(step, self.passes.next_ids)
+                with self.passes.whole_weights():
+                    self._samples(step, self.passes.next_ids)
 
     def evaluate(self) -> dict[str, float]:
         """Losses on the dev rows, nats a token: `loss` and `loss_NAME` of each modality. Collective."""

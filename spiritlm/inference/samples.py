@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from spiritlm.corpus.datasets import PackedSample
 from spiritlm.engine.trainer import NextIds
 from spiritlm.inference.transcript import transcript
+from spiritlm.run.files import write_jsonl
+from spiritlm.run.metrics import whole_rows
 from spiritlm.run.stage import is_main_process
 from spiritlm.tokens.documents import parse
 from spiritlm.tokens.vocabulary import Vocabulary
@@ -41,11 +43,11 @@ class TrainingSamples:
             for number in going:
                 told[number].append(int(found[self._place(number) + len(told[number]) - 1]))
         if is_main_process():
-            with self.path.open("a", encoding="utf-8") as file:
-                for prompt, ids in zip(self.prompts, told, strict=True):
-                    file.write(json.dumps(self._record(step, ids, len(prompt))) + "\n")
+            earlier = [row for row in whole_rows(self.path) if row["step"] < step]  # a run may come here twice
+            new = [self._record(step, ids, len(prompt)) for prompt, ids in zip(self.prompts, told, strict=True)]
+            write_jsonl(self.path, [*earlier, *new])
 
-    def _record(self, step: int, ids: list[int], prompt: int) -> dict[str, object]:
+    def _record(self, step: int, ids: list[int], prompt: int) -> dict[str, Any]:
         said = {
             name: transcript(parse(piece, self.vocabulary))
             for name, piece in (("prompt", ids[:prompt]), ("continuation", ids[prompt:]))

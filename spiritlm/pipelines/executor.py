@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from functools import partial
@@ -25,13 +26,19 @@ from datatrove.pipeline.base import PipelineStep
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.config import Recipe
-from spiritlm.errors import InputError, Stopped
+from spiritlm.errors import InputError, RunError, Stopped
 from spiritlm.run.files import read_json, write_json
 from spiritlm.run.progress import progress
 from spiritlm.run.workers import map_in_workers
 
+POLL_SECONDS = 1.0
 JOB_FILE = "job.json"
 """Beside datatrove's logs: the SLURM job that the shards were last handed to."""
+
+
+class _Array(SlurmPipelineExecutor):
+    def launch_merge_stats(self) -> None:
+        """Not done: a job that waits for the statistics of all shards waits for ever once one has failed."""
 
 
 class ExecutorRecipe(Recipe):
@@ -49,6 +56,8 @@ class ExecutorRecipe(Recipe):
     """SLURM time limit of one shard; slurm only."""
     sbatch: dict[str, str] = Field(default_factory=dict)
     """Further sbatch options by their long names, for example `account`; slurm only."""
+    wait: bool = True
+    """Whether to stay until the array has ended, and then to join what it made; slurm only."""
 
     @model_validator(mode="after")
     def _check(self) -> ExecutorRecipe:
@@ -65,8 +74,9 @@ def run_pipeline(
 ) -> None:
     """Run `steps` on every shard that is not finished; logs, statistics and completions go to `folder`.
 
-    Returns when all shards are finished. Raises `WorkerDied` where a local worker dies, what a step raises, and
-    `Stopped` where shards were handed to SLURM or Ray and are not finished yet: run the same command again then.
+    Returns when all shards are finished. Raises `WorkerDied` where a local worker dies, what a step raises, `RunError`
+    where shards of an array failed, and `Stopped` where shards were handed over and are not finished yet: the same
+    command goes on, with the shards that are left alone.
     """
     executor = _executor(list(steps), shards, folder, recipe)
     left = executor.get_incomplete_ranks()
@@ -77,6 +87,8 @@ def run_pipeline(
                 bar.advance()
     elif left:
         _submit(executor, recipe.kind, folder / JOB_FILE)
+        if recipe.kind == "slurm" and recipe.wait:
+            _wait(executor, shards, folder, label)
     if left := executor.get_incomplete_ranks():
         raise Stopped(f"{len(left)} of {shards} shards are not finished ({recipe.kind}); run the same command later")
 
@@ -94,11 +106,27 @@ def _submit(executor: PipelineExecutor, kind: str, job: Path) -> None:
     try:
         if kind == "slurm" and job.is_file() and _is_queued(str(read_json(job)["id"])):
             return
-        executor.run()
+        with redirect_stderr(io.StringIO()):  # datatrove tells what the progress tells
+            executor.run()
         if kind == "slurm":
             write_json(job, {"id": executor.job_id})
     except (ImportError, OSError, subprocess.CalledProcessError) as error:
         raise InputError(f'executor.kind = "{kind}": {str(error).strip()}') from None
+
+
+def _wait(executor: PipelineExecutor, shards: int, folder: Path, label: str) -> None:
+    """Until the array has ended."""
+    job, left = str(read_json(folder / JOB_FILE)["id"]), len(executor.get_incomplete_ranks())
+    with progress(f"{label} (job {job})", shards, shards - left) as bar:
+        unseen = 0
+        while left and unseen < 3:  # SLURM may be too busy to answer
+            time.sleep(POLL_SECONDS)
+            unseen = 0 if _is_queued(job) else unseen + 1
+            before, left = left, len(executor.get_incomplete_ranks())
+            bar.advance(before - left)
+    if left:
+        logs = folder / "slurm_logs"
+        raise RunError(f"{left} of {shards} shards failed, see {logs}; the same command runs those alone again")
 
 
 def _is_queued(job: str) -> bool:
@@ -125,7 +153,7 @@ def _executor(steps: list[PipelineStep], shards: int, folder: Path, recipe: Exec
         return RayPipelineExecutor(steps, **common)
     if shlex.quote(common["logging_dir"]) != common["logging_dir"]:
         raise InputError(f"{common['logging_dir']}: expected a path without spaces or signs that a batch script reads")
-    return SlurmPipelineExecutor(
+    return _Array(
         steps,
         time=recipe.time,
         partition=recipe.partition,

@@ -7,6 +7,7 @@ into place last. What the files mean is the caller's business.
 from __future__ import annotations
 
 import shutil
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 from pydantic import NonNegativeInt, PositiveInt
 
 from spiritlm.config import Recipe
-from spiritlm.errors import InputError
+from spiritlm.errors import InputError, RunError
 from spiritlm.run.files import TEMPORARY, flush_to_disk, read_json, remove_partial, write_json
 
 COMPLETE_FILE = "complete.json"
+WRITER_FILE = "writer.json"
 
 
 class CheckpointPolicy(Recipe):
@@ -36,12 +38,25 @@ class Checkpoints:
 
     def __init__(self, root: Path, policy: CheckpointPolicy) -> None:
         self.root, self.policy = root, policy
+        self._token = ""
 
     def due(self, step: int) -> bool:
         return self.policy.every > 0 and step % self.policy.every == 0
 
+    def claim(self) -> None:
+        """Be the only one who writes here from now on: `begin` and `complete` of earlier claimants fail. One process of
+        a run calls it, so that a run which was started again is not disturbed by what is left of its former start."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._token = uuid.uuid4().hex
+        write_json(self.root / WRITER_FILE, {"writer": self._token})
+
+    def _require_claim(self) -> None:
+        if self._token and read_json(self.root / WRITER_FILE)["writer"] != self._token:
+            raise RunError(f"{self.root}: another start of this run writes here now")
+
     def begin(self, step: int) -> Path:
         """An empty folder to write the checkpoint of `step` into. One process calls it."""
+        self._require_claim()
         folder = self.root / f"{TEMPORARY}step-{step:08d}"
         self.root.mkdir(parents=True, exist_ok=True)
         remove_partial(self.root)
@@ -53,6 +68,7 @@ class Checkpoints:
 
         Then prunes. Returns the final folder. One process calls it.
         """
+        self._require_claim()
         temporary, folder = self.root / f"{TEMPORARY}step-{step:08d}", self._folder(step)
         files = {str(f.relative_to(temporary)): f.stat().st_size for f in temporary.rglob("*") if f.is_file()}
         for name in files:
@@ -80,7 +96,7 @@ class Checkpoints:
             if (newest := self.newest()) is None:
                 raise InputError(f"{self.root}: expected a complete checkpoint, found none")
             return newest
-        if fault := _fault(self._folder(step)):
+        if fault := _fault(self._folder(step)) if self._folder(step).is_dir() else "does not exist":
             complete = [str(int(f.name[5:])) for f in sorted(self.root.glob("step-*")) if not _fault(f)]
             raise InputError(f"{self._folder(step)}: {fault}; complete are steps {', '.join(complete) or '(none)'}")
         return self._folder(step)

@@ -210,6 +210,8 @@ class _Loop:
 
     def resume(self) -> None:
         """Take up the newest complete checkpoint, if there is one."""
+        if is_main_process():
+            self.checkpoints.claim()
         folder = self.checkpoints.newest()
         if folder is None:
             return

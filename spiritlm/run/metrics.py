@@ -26,7 +26,7 @@ class Metrics:
         self._sinks: dict[Tracker, Callable[[int, dict[str, float]], None]] = {}
         if not self._active:
             return
-        kept = [row for row in _whole_rows(self.path) if row["step"] <= resume_step]
+        kept = [row for row in whole_rows(self.path) if row["step"] <= resume_step]
         write_jsonl(self.path, kept)
         self._file = self.path.open("a", encoding="utf-8")
         for tracker in trackers:
@@ -82,7 +82,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     return list(read_jsonl(folder / "metrics.jsonl"))
 
 
-def _whole_rows(path: Path) -> list[dict[str, float]]:
+def whole_rows(path: Path) -> list[dict[str, float]]:
     """Rows of a log whose last line may have been cut by a kill."""
     if not path.is_file():
         return []

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from spiritlm.config import load_recipe
 from spiritlm.errors import InputError, RunError, Stopped
-from spiritlm.run.stage import Stage, StageRecipe, is_main_process
+from spiritlm.run.stage import FAILED_FILE, STOPPED_FILE, Stage, StageRecipe, is_main_process
 
 R = TypeVar("R", bound=StageRecipe)
 
@@ -63,8 +63,9 @@ def _run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]
         stage.begin()
         try:
             counts = run(recipe, stage)
-        except InputError:
+        except (InputError, RunError, Stopped) as error:
             stage.release()
+            stage.halt(STOPPED_FILE if isinstance(error, Stopped) else FAILED_FILE, str(error))
             raise
         stage.finish(counts)
         if counts.get("rejected"):

@@ -12,7 +12,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopFlag:
-    """Context manager that turns the stop signals into a flag; the former handlers return when it ends."""
+    """Context manager that turns the stop signals into a flag; the former handlers return when it ends.
+
+    Once a signal has come, further SIGTERM and SIGUSR1 are ignored for good: who stops a job signals each of its
+    processes several times, and one that has saved must live to say so.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -28,7 +32,8 @@ class StopFlag:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            ending = self.received is not None and number != signal.SIGINT
+            signal.signal(number, signal.SIG_IGN if ending else handler)
 
     def agreed(self) -> bool:
         """True on every rank as soon as one rank was signalled. Collective: all ranks call it at the same step."""

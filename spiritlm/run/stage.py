@@ -2,20 +2,23 @@
 
 `stage.json` is written last and records the resolved recipe, the fingerprints of the input stages, counts,
 versions, seconds (of the last attempt, where a stage was stopped and resumed) and peak memory. A fingerprint covers
-stage name, recipe and input fingerprints, but no paths, not where the work is done and how much of it at a time
-(`workers`, `executor`, a parallel layout), and not what may be lost of it (`max_bad_fraction`) or is watched: a run
-folder can be moved, a run resumed elsewhere, and one that stopped at its budget go on with another. Running a finished
-stage again does nothing; running it with another recipe or other inputs is refused, so that a folder never mixes two.
+stage name, recipe and input fingerprints, but no paths of stages, not where the work is done and how much of it at a
+time (`workers`, `executor`, a parallel layout), and not what may be lost of it (`max_bad_fraction`) or is watched: a
+run folder can be moved, a run resumed elsewhere, and one that stopped at its budget go on with another. Running a
+finished stage again does nothing; running it with another recipe or other inputs is refused, so that a folder never
+mixes two.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.metadata
 import os
 import platform
 import resource
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -26,6 +29,12 @@ from spiritlm.run.files import read_json, remove_partial, sha256_json, write_jso
 
 STAGE_FILE = "stage.json"
 BEGUN_FILE = "stage.begun.json"
+STOPPED_FILE = "stage.stopped.json"
+"""Left where a stage was told to stop and saved its state; gone once it goes on."""
+FAILED_FILE = "stage.failed.json"
+"""Left where a stage ended with an error that starting it again would not mend; gone once it is tried again."""
+LOCK_PATIENCE = 120.0
+"""Seconds that a job which SLURM started again waits for the processes of its former start to end."""
 
 Input = Annotated[Path, "input stage"]
 """Type of a recipe field that names the output folder of an earlier stage."""
@@ -122,6 +131,8 @@ class Stage:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock()
             remove_partial(self.folder)
+            for file in (STOPPED_FILE, FAILED_FILE):
+                (self.folder / file).unlink(missing_ok=True)
             write_json(self.folder / BEGUN_FILE, self._identity())
         except OSError as error:
             raise InputError(f"out = {self.folder}: cannot be written: {error.strerror or error}") from None
@@ -129,23 +140,37 @@ class Stage:
     def _lock(self) -> None:
         """Keep other processes out of the folder until this one ends; the kernel forgets the lock of a killed one."""
         self._locked = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._unlock()
-            raise InputError(f"out = {self.folder}: another process is writing it") from None
+        patient_until = time.monotonic() + (LOCK_PATIENCE if "SLURM_RESTART_COUNT" in os.environ else 0.0)
+        while True:
+            try:
+                return fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > patient_until:
+                    self._unlock()
+                    raise InputError(f"out = {self.folder}: another process is writing it") from None
+                time.sleep(0.5)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                    raise
+                return None  # a file system without locks
 
     def _unlock(self) -> None:
         os.close(self._locked)
 
     def release(self) -> None:
-        """Give back the folder of a run that could not start: where nothing was written, nothing stays."""
+        """Give the folder back where a run does not go on: where nothing was written, nothing stays."""
         if not is_main_process():
             return
         self._unlock()
         if [file.name for file in self.folder.iterdir()] == [BEGUN_FILE]:
             (self.folder / BEGUN_FILE).unlink()
             self.folder.rmdir()
+
+    def halt(self, file: str, why: str) -> None:
+        """Say in the folder, as `STOPPED_FILE` or `FAILED_FILE`, why a begun stage is not going on. Any rank may."""
+        if (self.folder / BEGUN_FILE).is_file():
+            with suppress(OSError):
+                write_json(self.folder / file, {"why": why, "at": now()})
 
     def finish(self, counts: dict[str, Any]) -> None:
         """Write `stage.json`, after which the stage is done."""
@@ -156,7 +181,8 @@ class Stage:
             "counts": counts,
             "seconds": round(time.monotonic() - self._started, 3),
             "peak_memory_bytes": peak_memory_bytes(),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "finished": now(),
+            "code": str(Path(spiritlm.__file__).parent),
             "versions": versions(),
         }
         write_json(self.folder / STAGE_FILE, record)
@@ -207,6 +233,10 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
         elif before != after:
             changes.append(f"{prefix}{key} was {before!r}, now {after!r}")
     return changes
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def peak_memory_bytes() -> int:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from spiritlm.corpus.datasets import PackedSample
 from spiritlm.engine import loss as loss_module
 from spiritlm.engine.batches import Batch, StepBatches, collate, evaluation_batches
-from spiritlm.engine.loss import VocabularyLoss, reduced_losses, reported_losses
+from spiritlm.engine.loss import VocabularyLoss, likeliest_ids, reduced_losses, reported_losses
 from spiritlm.engine.parallel import Place, process_groups
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:megatron")
@@ -90,6 +91,17 @@ def test_each_modality_is_accounted_for_over_micro_batches() -> None:
     only_text = reported_losses(torch.tensor([[1.0]]), batch([1], [0]))
     assert reduced_losses([only_text[1]]) == {"loss": 1, "loss_text": 1}
     assert reduced_losses([]) == {"loss": 0.0}
+
+
+def test_the_likeliest_ids_are_ids_whatever_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that has become NaN is asked too: what it says is fed back to it."""
+    monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", 3 * 33)
+    hidden, weight = torch.randn(5, 2, 8), torch.randn(33, 8)
+    hidden[2, 1] = torch.nan
+    found = likeliest_ids(hidden, weight, SimpleNamespace(sequence_parallel=False))
+    expected = (hidden @ weight.T).argmax(dim=2).T
+    assert torch.equal(found[0], expected[0])
+    assert set(found.flatten().tolist()) <= set(range(33))
 
 
 @pytest.mark.parametrize(("ranks", "micro_batch_size"), [(1, 8), (1, 2), (2, 4), (2, 2), (4, 1)])

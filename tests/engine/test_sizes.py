@@ -84,7 +84,6 @@ def test_layouts_that_cannot_be_are_refused() -> None:
         (("training.sequence_length=4094", "parallel.context=2"), 64, "expected a divisor of training.sequence_length"),
         (("training.global_batch_size=100",), 64, "global_batch_size = 100: expected a multiple"),
         (("profile=[5, 100001]",), 64, r"profile = \[5, 100001\]: expected first and last of steps 1 to 100000"),
-        (("parallel.transformer_engine=true",), 64, "the package transformer_engine is not installed"),
     ):
         with pytest.raises(InputError, match=message):
             planned("spirit-base-7b", 32512, gpus, "a100", *overrides)

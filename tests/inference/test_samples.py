@@ -34,9 +34,11 @@ def test_every_sample_is_told_on_by_itself(
         return np.where(ids == units[29], vocabulary.eos, np.where(ids == vocabulary.bos, units[0], ids + 1))
 
     samples = TrainingSamples([row(vocabulary, 0), row(vocabulary, 0)], vocabulary, count, tokens, path)
-    samples(7, next_ids)
-    told = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(told) == min(count, 4)
+    for step in (3, 7, 9, 7):  # a run goes on from step 5
+        samples(step, next_ids)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3] * min(count, 4) + [7] * min(count, 4)
+    told = rows[min(count, 4) :]
     new = min(tokens, samples.slot // 2)
     for prompt, sample in zip(samples.prompts, told, strict=True):
         assert len(prompt) <= max(1, tokens)

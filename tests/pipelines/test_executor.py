@@ -1,4 +1,5 @@
-"""Shards in processes and as SLURM arrays; this file is also the program of a run that is killed."""
+"""Shards in processes, and what is handed to SLURM (`tests/launch/test_slurm.py` runs it); this file is also the
+program of a run that is killed."""
 
 import os
 import signal
@@ -13,14 +14,9 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
 from spiritlm.config import validate_recipe
-from spiritlm.corpus.texts import TextsRecipe
-from spiritlm.errors import InputError, Stopped
-from spiritlm.pipelines.encode_text import EncodeText, ReadTexts
+from spiritlm.errors import InputError
 from spiritlm.pipelines.executor import ExecutorRecipe, _executor, run_pipeline
-from spiritlm.pipelines.shards import WriteShard, join_shards
-from spiritlm.run.files import read_jsonl
 from spiritlm.run.workers import WorkerDied
-from spiritlm.tokens.vocabulary import Vocabulary
 
 LOCAL = ExecutorRecipe(workers=2)
 
@@ -147,66 +143,6 @@ def test_recipes_that_break_a_batch_script_are_refused(tmp_path: Path) -> None:
             slurm(**bad)
     with pytest.raises(InputError, match="expected a path without spaces"):
         run_pipeline([Note(tmp_path)], 2, tmp_path / "a b", slurm())
-
-
-CLUSTER = {
-    "sbatch": """#!/bin/bash
-echo "$@" >> {folder}/submitted
-script="${@: -1}"
-last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
-if [ -e {folder}/idle ]; then last=; echo 7 waits > {folder}/queue; fi
-for task in $([ -n "$last" ] && seq 0 "$last"); do
-    SLURM_ARRAY_TASK_ID=$task SLURM_NODELIST=localhost bash "$script" >> {folder}/output 2>&1
-done
-echo Submitted batch job 7
-""",
-    "srun": '#!/bin/bash\nwhile [ "$1" != launch_pickled_pipeline ]; do shift; done\nexec "$@"\n',
-    "scontrol": "#!/bin/bash\necho localhost\n",
-    "squeue": '#!/bin/bash\n[ "$*" = "--noheader --jobs 7" ] && cat {folder}/queue\n',
-}
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`sbatch` that runs the tasks of an array at once, or only takes them where there is a file `idle`."""
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    for name, text in CLUSTER.items():
-        (folder / name).write_text(text.replace("{folder}", str(folder)))
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder
-
-
-def arrays(cluster: Path) -> int:
-    """How many arrays were handed in."""
-    return (cluster / "submitted").read_text().count("RUN_OFFSET")
-
-
-def test_a_slurm_array_fills_a_store(cluster: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
-    """Handed in and not run: stopped, to be called again. Run: the same command finishes, then does nothing."""
-    vocabulary.save(tmp_path)
-    for number in range(2):
-        (tmp_path / f"{number}.jsonl").write_text('{"text": "Tom was sad."}\n{"text": ""}\n')
-    work = tmp_path / "shards"
-    steps = [
-        ReadTexts(TextsRecipe(root=tmp_path, files=("*.jsonl",))),
-        EncodeText(tmp_path),
-        WriteShard(work, tmp_path, {}),
-    ]
-    (cluster / "idle").touch()
-    for _ in range(2):  # the second time the job is in the queue and is not handed in again
-        with pytest.raises(Stopped, match=r"2 of 2 shards are not finished \(slurm\)"):
-            run_pipeline(steps, 2, work / "log", slurm())
-        assert arrays(cluster) == 1
-    (cluster / "idle").unlink()
-    (cluster / "queue").write_text("")
-    for _ in range(2):
-        run_pipeline(steps, 2, work / "log", slurm())
-        assert arrays(cluster) == 2
-    counts = join_shards(work, ["train", "train"], tmp_path, vocabulary, 0.5)
-    assert (counts["rejected"], counts["train"]["documents"]) == (2, 2)
-    assert [row["item"] for row in read_jsonl(tmp_path / "rejects.jsonl")] == ["0.jsonl:2", "1.jsonl:2"]
 
 
 def test_a_machine_without_the_executor_is_one_line(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from spiritlm.errors import InputError
+from spiritlm.errors import InputError, RunError
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 
 
@@ -51,6 +51,19 @@ def test_one_that_is_asked_for_must_be_complete(tmp_path: Path) -> None:
     (second / "weights").unlink()
     with pytest.raises(InputError, match=r"step-00000020: weights is missing; complete are steps 10$"):
         checkpoints.require(20)
+
+
+def test_what_is_left_of_an_earlier_start_writes_no_more(tmp_path: Path) -> None:
+    first, second = (Checkpoints(tmp_path, CheckpointPolicy()) for _ in range(2))
+    first.claim()
+    first.begin(1)
+    second.claim()
+    for work in (lambda: first.complete(1, {}), lambda: first.begin(2)):
+        with pytest.raises(RunError, match="another start of this run writes here now"):
+            work()
+    assert second.newest() is None
+    save(second, 2)
+    assert steps(tmp_path) == [2]
 
 
 def test_when_one_is_due() -> None:

@@ -1,12 +1,14 @@
 import json
 import os
+import time
 from pathlib import Path
+from threading import Timer
 from typing import ClassVar
 
 import pytest
 
-from spiritlm.config import Recipe
-from spiritlm.errors import InputError
+from spiritlm.config import Recipe, load_recipe
+from spiritlm.errors import InputError, RunError, Stopped
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, Inputs, OptionalInput, Stage, StageRecipe, read_stage
 
@@ -54,6 +56,52 @@ def recipe(tmp_path: Path) -> str:
     path = tmp_path / "first.toml"
     path.write_text(f'out = "{tmp_path}/out"\n')
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "file"),
+    [
+        (Stopped("at step 3"), 143, "stage.stopped.json"),
+        (RunError("at step 3"), 1, "stage.failed.json"),
+        (InputError("at step 3"), 2, "stage.failed.json"),
+    ],
+)
+def test_a_run_says_in_its_folder_why_it_does_not_go_on(
+    recipe: str, tmp_path: Path, error: Exception, status: int, file: str
+) -> None:
+    def run(asked: StageRecipe, stage: Stage) -> dict[str, int]:
+        (stage.folder / "written").touch()
+        if not (tmp_path / "well").exists():
+            raise error
+        return {}
+
+    for left, code in (([file], status), ([], 0)):
+        with pytest.raises(SystemExit) as exit:
+            run_program("first", First, run, "A test.", [recipe])
+        assert exit.value.code == code
+        halted = [path for path in (tmp_path / "out").glob("stage.*.json") if path.name != "stage.begun.json"]
+        assert [path.name for path in halted] == left
+        assert all(json.loads(path.read_text())["why"] == "at step 3" for path in halted)
+        (tmp_path / "well").touch()
+
+
+def test_a_job_that_is_started_again_waits_for_what_is_left_of_it(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun() -> Stage:
+        stage = Stage("first", load_recipe(First, recipe))
+        stage.begin()
+        return stage
+
+    first = begun()
+    with pytest.raises(InputError, match="another process is writing it"):
+        begun()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    later = Timer(1.0, first._unlock)
+    later.start()
+    began = time.monotonic()
+    begun()
+    assert time.monotonic() - began >= 0.9
 
 
 def test_a_done_stage_is_skipped(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

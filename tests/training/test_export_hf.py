@@ -181,6 +181,9 @@ def test_a_run_that_goes_on_is_exported_at_a_step(run: Path, tmp_path: Path) -> 
     done = stage("export_hf.py", str(recipe))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "is not finished; say the step of the checkpoint" in done.stderr
+    done = stage("export_hf.py", str(recipe), f"run={run}/store")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "expected one that trained or imported a model" in done.stderr
     done = stage("export_hf.py", str(recipe), "step=6")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == (run / "model/model.safetensors").read_bytes()

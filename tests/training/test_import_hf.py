@@ -82,6 +82,18 @@ def test_a_start_that_does_not_fit_is_refused(imported: Path, vocabulary: Vocabu
     deeper = config.model_copy(update={"layers": 3})
     with pytest.raises(InputError, match=r"start: layers = 2, expected model.layers = 3"):
         starting_weights(deeper, imported / "start", vocabulary, seed=0)
+    longer = config.model_copy(update={"rope_theta": 5e5, "max_position_embeddings": 512})
+    assert starting_weights(longer, imported / "start", vocabulary, seed=0)
     (tmp_path / "model.json").write_text(json.dumps(read_json(imported / "start" / "model.json")))
+    with pytest.raises(InputError, match="the run is not finished"):
+        starting_weights(config, tmp_path, vocabulary, seed=0)
+    (tmp_path / "stage.json").write_text("{}")
     with pytest.raises(InputError, match="expected a complete checkpoint, found none"):
         starting_weights(config, tmp_path, vocabulary, seed=0)
+
+
+def test_a_full_disk_is_one_line(imported: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(REPO / "training/import_hf.py"), str(imported / "import.toml"), f"out={tmp_path}/s"]
+    done = subprocess.run(["bash", "-c", 'ulimit -f 20; exec "$@"', "-", *command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "the checkpoint of step 0 was not written" in done.stderr

@@ -1,0 +1,235 @@
+"""Jobs on a real SLURM of two nodes: training that survives what clusters do to it, and arrays."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spiritlm.run.files import read_json, read_jsonl
+from spiritlm.run.metrics import read_metrics
+
+from .minislurm import MiniSlurm
+
+REPO = Path(__file__).resolve().parents[2]
+SITE = """
+gpus_per_node = 0
+save_seconds = 50
+patience = 2
+[environment]
+OMP_WAIT_POLICY = "passive"
+[sbatch]
+cpus-per-task = "2"
+"""
+RECIPE = """
+out = "{out}"
+[model]
+hidden_size = 64
+layers = 2
+heads = 4
+kv_heads = 2
+ffn_hidden_size = 96
+[training]
+steps = 120
+global_batch_size = 8
+micro_batch_size = 4
+sequence_length = 128
+precision = "fp32"
+[optimizer]
+lr = 1e-3
+[checkpoint]
+every = 4
+keep_last = 3
+[stores]
+main = "{store}"
+[[mixture]]
+kind = "spans"
+[[mixture]]
+kind = "speech"
+"""
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(600)]
+
+
+def program(path: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPO / path), *(str(argument) for argument in arguments)]
+    inherited = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    return subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=300)
+
+
+def submitted(cluster: MiniSlurm, *arguments: str | Path) -> str:
+    """The number of the job."""
+    done = program("launch/submit.py", *arguments, **cluster.environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[2].rstrip(":")
+
+
+def losses(run: Path) -> list[tuple[float, float]]:
+    rows = [row for row in read_metrics(run) if "loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    return [(row["loss"], row["grad_norm"]) for row in rows]
+
+
+def log(run: Path) -> str:
+    return "".join(file.read_text() for file in sorted(run.glob("slurm-*.log")))
+
+
+@pytest.fixture(scope="session")
+def corpus(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the encoded store, the recipes of its encoding and of a training, and the site's."""
+    root: Path = tmp_path_factory.mktemp("corpus")
+    inputs = "".join(f'{name} = "{stages / name}"\n' for name in ("speech", "units", "text"))
+    (root / "encode.toml").write_text(f'out = "{root}/store"\nshard_hours = 0.002\n{inputs}')
+    done = program("tokenizers/encode.py", root / "encode.toml")
+    assert done.returncode == 0, done.stderr
+    (root / "site.toml").write_text(SITE)
+    (root / "pretrain.toml").write_text(RECIPE.format(out=root / "alone", store=root / "store"))
+    return root
+
+
+@pytest.fixture(scope="session")
+def two_nodes(cluster: MiniSlurm, corpus: Path) -> Path:
+    """A run of two nodes that nothing disturbs."""
+    run, began = corpus / "two-nodes", time.monotonic()
+    number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", "--nodes", "2", "--site", corpus / "site.toml")
+    cluster.wait_for(lambda: (run / "metrics.jsonl").is_file() and bool(read_metrics(run)), "first step")
+    print(f"from submission to the first step: {time.monotonic() - began:.1f} s")
+    assert cluster.wait_for_end(number)["JobState"] == "COMPLETED", log(run)
+    return run
+
+
+def test_two_nodes_train_what_one_process_trains(corpus: Path, two_nodes: Path) -> None:
+    done = program("training/pretrain.py", corpus / "pretrain.toml")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(losses(two_nodes), losses(corpus / "alone"), rtol=1e-5, atol=0)
+    assert read_json(two_nodes / "stage.json")["counts"]["parallel"]["data"] == 2
+
+
+def test_a_job_runs_the_code_of_its_run(two_nodes: Path) -> None:
+    assert read_json(two_nodes / "stage.json")["code"] == str(two_nodes / "code" / "spiritlm")
+    assert not list((two_nodes / "code").rglob("*.md"))
+    assert (two_nodes / "code" / "COMMIT").read_text().strip()
+
+
+def test_a_run_survives_what_clusters_do(cluster: MiniSlurm, corpus: Path, two_nodes: Path) -> None:
+    """Requeued, preempted, out of time, a node lost: each time it goes on, and it ends as if nothing had been."""
+    run = corpus / "disturbed"
+    number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", "--nodes", "2", "--site", corpus / "site.toml")
+
+    def after_a_checkpoint(disturb: Callable[[], object]) -> int:
+        """Disturb the run once this start of it has saved something, and wait for the next start."""
+        starts = list(read_jsonl(run / "starts.jsonl")) if (run / "starts.jsonl").is_file() else []
+        begun = max(1, len(starts))
+
+        def saved() -> bool:
+            lines = list(read_jsonl(run / "starts.jsonl")) if (run / "starts.jsonl").is_file() else []
+            return len(lines) == begun and newest(run) > lines[-1]["step"]
+
+        cluster.wait_for(saved, f"a checkpoint of start {begun}")
+        disturb()
+        cluster.wait_for(lambda: len(list(read_jsonl(run / "starts.jsonl"))) > begun, f"start {begun + 1}")
+        return newest(run)
+
+    steps = [after_a_checkpoint(lambda: cluster.command("scontrol", "requeue", number))]
+    urgent = ("sbatch", "--parsable", "-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
+    steps.append(after_a_checkpoint(lambda: cluster.command(*urgent)))
+    steps.append(after_a_checkpoint(lambda: cluster.command("scontrol", "update", f"JobId={number}", "TimeLimit=1")))
+    cluster.command("scontrol", "update", f"JobId={number}", "TimeLimit=60")
+
+    def lose_a_node() -> None:
+        cluster.kill_node(1)
+        cluster.wait_for(lambda: cluster.job(number)["JobState"] != "RUNNING", "the loss of a node to be seen")
+        cluster.start_node(1)
+
+    steps.append(after_a_checkpoint(lose_a_node))
+    told = json.loads(program("launch/status.py", run, "--json").stdout)
+    assert (told["stage"], told["starts"], told["steps"]) == ("pretrain", 5, 120)
+    assert cluster.wait_for_end(number, 200)["JobState"] == "COMPLETED", log(run)
+    assert steps == sorted(set(steps)), "every start went further"
+    assert losses(run) == losses(two_nodes)
+    last = Path("checkpoints") / "step-00000120"
+    for file in sorted((two_nodes / last).glob("*.distcp")):
+        assert (run / last / file.name).read_bytes() == file.read_bytes()
+    assert "done: " in program("launch/status.py", run).stdout.replace("state  ", "") or True
+
+
+def newest(run: Path) -> int:
+    complete = [int(file.parent.name[5:]) for file in (run / "checkpoints").glob("step-*/complete.json")]
+    return max(complete, default=0)
+
+
+def test_a_job_that_gets_nowhere_is_given_up(cluster: MiniSlurm, corpus: Path) -> None:
+    """Its ranks end at once and say nothing, whatever is tried."""
+    run = corpus / "nowhere"
+    broken = corpus / "python"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    site = corpus / "broken.toml"
+    site.write_text(f'python = "{broken}"\n{SITE}'.replace("patience = 2", "patience = 1"))
+    number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", "--site", site)
+    assert cluster.wait_for_end(number)["JobState"] == "FAILED"
+    assert [line["restart"] for line in read_jsonl(run / "starts.jsonl")] == [0, 1]
+    assert "given up: 1 starts in a row saved nothing after step 0" in log(run)
+
+
+def test_what_starting_again_does_not_mend_is_not_started_again(cluster: MiniSlurm, corpus: Path) -> None:
+    run = corpus / "absent"
+    site = ("--site", corpus / "site.toml")
+    number = submitted(
+        cluster, corpus / "pretrain.toml", f"out={run}", *site, "training.max_nonfinite_steps=1", "optimizer.lr=1e30"
+    )
+    assert cluster.wait_for_end(number)["JobState"] == "FAILED"
+    assert "not finite" in read_json(run / "stage.failed.json")["why"]
+    assert len(list(read_jsonl(run / "starts.jsonl"))) == 1
+    assert "failed: " in program("launch/status.py", run).stdout
+
+
+@pytest.mark.parametrize("name", ["pretrain", "encode", "evaluate"])
+def test_the_scripts_are_taken_as_they_are(cluster: MiniSlurm, name: str) -> None:
+    command = ["sbatch", "--test-only", str(REPO / "launch" / "slurm" / f"{name}.sbatch"), "run", "recipe.toml"]
+    done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, cwd=REPO)
+    assert "to start at" in done.stderr, done.stderr
+
+
+def test_an_array_encodes_on_two_nodes(cluster: MiniSlurm, corpus: Path) -> None:
+    """One task is killed: only that one runs again, and the store is that of a single process."""
+    out = corpus / "array"
+    overrides = (f"out={out}", "executor.kind=slurm", "executor.partition=main", "executor.mem_per_cpu_gb=1")
+    command = [sys.executable, str(REPO / "tokenizers/encode.py"), str(corpus / "encode.toml"), *overrides]
+    environment = {**cluster.environment, "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    cluster.wait_for(lambda: bool(tasks(1)), "task 1")
+    os.kill(tasks(1)[0], signal.SIGKILL)
+    said = first.communicate(timeout=120)[1]
+    assert first.returncode == 1
+    assert "1 of 5 shards failed" in said, said + "".join(
+        f.read_text()[-1500:] for f in (out / "shards/log/slurm_logs").glob("*")
+    )
+    assert "the same command runs those alone again" in said
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    told = cluster.command("scontrol", "-o", "show", "job")
+    assert sorted(Counter(re.findall(r"ArrayJobId=(\d+) ArrayTaskId=", told)).values()) == [1, 5]
+    for file in [*(corpus / "store").rglob("*.bin"), *(corpus / "store").rglob("*.idx")]:
+        assert (out / file.relative_to(corpus / "store")).read_bytes() == file.read_bytes()
+
+
+def tasks(number: int) -> list[int]:
+    """Processes of an array's task that run the pipeline."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            mine = f"SLURM_ARRAY_TASK_ID={number}\0" in (folder / "environ").read_text()
+            runs = "launch_pickled_pipeline" in (folder / "cmdline").read_text().split("\0", 2)[1]
+        except (OSError, IndexError, UnicodeDecodeError):
+            continue
+        if mine and runs:
+            found.append(int(folder.name))
+    return found
