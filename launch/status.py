@@ -12,11 +12,8 @@ import warnings
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from spiritlm.engine.plan import human
-from spiritlm.run.program import guarded
+from spiritlm.run.program import guarded, print_columns
 from spiritlm.run.status import Status, status
 
 
@@ -40,7 +37,6 @@ def main() -> None:
 
 
 def show(run: Path, found: Status) -> None:
-    table = Table(show_header=False, box=None, pad_edge=False)
     left = found.seconds_left
     rows = {
         "state": found.state,
@@ -55,12 +51,8 @@ def show(run: Path, found: Status) -> None:
         "starts": f"{found.starts} (last on {found.nodes})" if found.starts else None,
         "rejects": str(found.rejects) if found.rejects else None,
     }
-    for name, value in rows.items():
-        if value is not None:
-            table.add_row(name, value)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
-    console.print(f"{found.stage}: {run}")
-    console.print(table)
+    print(f"{found.stage}: {run}")
+    print_columns({name: value for name, value in rows.items() if value is not None})
 
 
 def _duration(seconds: float) -> str:

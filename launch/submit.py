@@ -31,7 +31,7 @@ from spiritlm.engine.start import starting_weights
 from spiritlm.errors import InputError, RunError
 from spiritlm.run.files import write_text
 from spiritlm.run.program import guarded
-from spiritlm.run.stage import is_finished
+from spiritlm.run.stage import Stage
 from spiritlm.tokens.vocabulary import Vocabulary
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -64,10 +64,16 @@ def submit(options: argparse.Namespace) -> None:
     site = load_site(options)
     if options.nodes < 1 or (options.nodes > 1 and options.job != "pretrain"):
         raise InputError(f"--nodes {options.nodes}: expected 1, or more for pretraining")
-    recipe = checked_recipe(PROGRAMS[options.job], options.recipe, options.overrides)
-    job = job_of(options.job, Path(recipe["out"]).resolve(), options.nodes, site)
     if options.job == "pretrain":
-        require_topology(validate_recipe(PretrainRecipe, recipe, str(options.recipe)), job, site)
+        pretraining = load_recipe(PretrainRecipe, options.recipe, options.overrides)
+        if Stage("pretrain", pretraining).is_done():
+            raise InputError(f"{pretraining.out}: is done")
+        recipe = pretraining.model_dump(mode="json")
+        job = job_of(options.job, recipe, options.nodes, site)
+        require_topology(pretraining, job, site)
+    else:
+        recipe = checked_recipe(PROGRAMS[options.job], options.recipe, options.overrides)
+        job = job_of(options.job, recipe, options.nodes, site)
     script = render((CHECKOUT / "launch" / "slurm" / f"{options.job}.sbatch").read_text(encoding="utf-8"), job, site)
     if options.show:
         print(script, end="")
@@ -112,7 +118,8 @@ def checked_recipe(program: str, recipe: Path, overrides: Sequence[str]) -> dict
     return resolved
 
 
-def job_of(name: str, run: Path, nodes: int, site: SiteRecipe) -> Job:
+def job_of(name: str, recipe: dict[str, Any], nodes: int, site: SiteRecipe) -> Job:
+    run = Path(recipe["out"]).resolve()
     gpus = {"pretrain": site.gpus_per_node, "encode": 0, "evaluate": min(1, site.gpus_per_node)}[name]
     python = site.python or sys.executable
     if not site.container_image and not Path(python).is_file():
@@ -150,8 +157,6 @@ def require_topology(recipe: PretrainRecipe, job: Job, site: SiteRecipe) -> None
 
 
 def write_run(job: Job, recipe: dict[str, Any], script: str) -> None:
-    if is_finished(job.run):
-        raise InputError(f"{job.run}: is done")
     try:
         snapshot_code(CHECKOUT, job.code)
         write_recipe(job.recipe, recipe)

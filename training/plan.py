@@ -12,15 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from spiritlm.config import load_recipe
 from spiritlm.corpus.datasets import MAIN_STORE
 from spiritlm.engine.plan import GPUS, RESERVED, Plan, human, plan
 from spiritlm.engine.recipe import PretrainRecipe
 from spiritlm.errors import InputError
-from spiritlm.run.program import guarded
+from spiritlm.run.program import guarded, print_columns
 from spiritlm.tokens.vocabulary import Vocabulary
 
 
@@ -56,27 +53,21 @@ def vocabulary_size(store: Path) -> int:
 def report(found: Plan, recipe: PretrainRecipe, options: argparse.Namespace) -> bool:
     """Print the plan; whether it fits."""
     gpu, memory, parallel = GPUS[options.gpu], found.memory, recipe.parallel
-    table = Table(show_header=False, box=None, pad_edge=False)
     layout = f"tensor {parallel.tensor} x pipeline {parallel.pipeline} x context {parallel.context}"
-    for name, value in (
-        ("layout", f"{layout} x data {found.data_ranks} = {options.gpus} {options.gpu}"),
-        ("parameters", human(found.parameters)),
-        ("weights", human(memory.weights, "B")),
-        ("gradients", human(memory.gradients, "B")),
-        ("optimizer", human(memory.optimizer, "B")),
-        ("activations", human(memory.activations, "B")),
-        ("memory a GPU", f"{human(memory.total, 'B')} + {human(RESERVED, 'B')} reserved, of {human(gpu.memory, 'B')}"),
-        ("tokens", f"{human(found.tokens)} in {recipe.training.steps:,} steps"),
-        ("work", human(found.flops, "FLOP")),
-        (
-            "speed",
-            f"{human(found.tokens_per_second)} tokens/s at {options.mfu:.0%} of {human(gpu.peak, 'FLOP/s')} a GPU",
-        ),
-        ("idle in the pipeline", f"{found.bubble:.1%}"),
-        ("time", f"{found.hours:,.1f} hours, {found.hours * options.gpus:,.0f} GPU hours"),
-    ):
-        table.add_row(name, value)
-    Console(highlight=False).print(table)
+    print_columns({
+        "layout": f"{layout} x data {found.data_ranks} = {options.gpus} {options.gpu}",
+        "parameters": human(found.parameters),
+        "weights": human(memory.weights, "B"),
+        "gradients": human(memory.gradients, "B"),
+        "optimizer": human(memory.optimizer, "B"),
+        "activations": human(memory.activations, "B"),
+        "memory a GPU": f"{human(memory.total, 'B')} + {human(RESERVED, 'B')} reserved, of {human(gpu.memory, 'B')}",
+        "tokens": f"{human(found.tokens)} in {recipe.training.steps:,} steps",
+        "work": human(found.flops, "FLOP"),
+        "speed": f"{human(found.tokens_per_second)} tokens/s at {options.mfu:.0%} of {human(gpu.peak, 'FLOP/s')} a GPU",
+        "idle in the pipeline": f"{found.bubble:.1%}",
+        "time": f"{found.hours:,.1f} hours, {found.hours * options.gpus:,.0f} GPU hours",
+    })  # fmt: skip
     if memory.fits(gpu):
         return True
     print("error: it does not fit; try parallel.recompute=layers, more tensor or pipeline ranks", file=sys.stderr)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,6 +72,13 @@ def _run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]
             console.print(f"  {counts['rejected']} rejected: {escape(str(stage.folder / 'rejects.jsonl'))}")
 
 
+def print_columns(rows: Mapping[str, str]) -> None:
+    """Names, and what is said of each, below each other."""
+    width = max(map(len, rows), default=0) + 2
+    for name, said in rows.items():
+        print(f"{name:<{width}}{said}")
+
+
 def guarded(work: Callable[[], None], debug: bool = False) -> int:
     """Run `work` and return the exit status the project promises for how it ended."""
     try:
@@ -82,7 +89,8 @@ def guarded(work: Callable[[], None], debug: bool = False) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, RunError) else 2
     except Stopped as stop:
-        print(f"stopped: {stop}", file=sys.stderr)
+        if is_main_process():
+            print(f"stopped: {stop}", file=sys.stderr)
         return 143
     except KeyboardInterrupt:
         return 130

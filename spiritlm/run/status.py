@@ -22,7 +22,7 @@ STARTS_FILE = "starts.jsonl"
 class Status:
     stage: str
     state: str
-    """`done`, `stopped: WHY`, `failed: WHY`, or `begun`."""
+    """`done`, `stopped: WHY`, `failed: WHY`, `begun`, or `submitted`, where nothing has begun yet."""
     seconds_silent: float
     """Since a file of the run last changed."""
     step: int | None = None
@@ -56,7 +56,7 @@ def status(folder: Path) -> Status:
     starts = list(read_jsonl(folder / STARTS_FILE)) if (folder / STARTS_FILE).is_file() else []
     rejects = folder / "rejects.jsonl"
     return Status(
-        stage=record.get("stage", "not begun"),
+        stage=record.get("stage", "run"),
         state=state,
         seconds_silent=time.time() - max(file.stat().st_mtime for file in _signs(folder)),
         steps=record.get("recipe", {}).get("training", {}).get("steps"),
