@@ -48,7 +48,7 @@ def show(run: Path, found: Status) -> None:
         "time left": _duration(left) if left is not None else None,
         "last checkpoint": f"step {found.checkpoint:,}" if found.checkpoint is not None else None,
         "shards": f"{found.shards[0]:,} of {found.shards[1]:,}" if found.shards else None,
-        "starts": f"{found.starts} (last on {found.nodes})" if found.starts else None,
+        "starts": f"{found.starts}, the last as job {found.job} on {found.nodes}" if found.starts else None,
         "rejects": str(found.rejects) if found.rejects else None,
     }
     print(f"{found.stage}: {run}")

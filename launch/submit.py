@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,8 +30,10 @@ from spiritlm.engine.plan import GPUS, RESERVED, human, memory
 from spiritlm.engine.recipe import PretrainRecipe
 from spiritlm.engine.start import starting_weights
 from spiritlm.errors import InputError, RunError
+from spiritlm.run.checkpoints import Checkpoints
 from spiritlm.run.files import write_text
 from spiritlm.run.program import guarded
+from spiritlm.run.slurm import queued_job, sbatch, write_job
 from spiritlm.run.stage import Stage
 from spiritlm.tokens.vocabulary import Vocabulary
 
@@ -51,9 +54,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--job", choices=PROGRAMS, default="pretrain", help="what to run (default: %(default)s)")
     parser.add_argument("--nodes", type=int, default=1, help="nodes, for pretraining (default: %(default)s)")
     parser.add_argument("--site", type=Path, help="file of the cluster's particulars (default: launch/site.toml)")
-    for name, what in (("partition", "name"), ("account", "name"), ("qos", "name"), ("time", "limit of one start")):
-        parser.add_argument(f"--{name}", metavar=what.upper(), help=f"{what}, in the place of the site's")
-    parser.add_argument("--gpus-per-node", type=int, metavar="N", help="in the place of the site's")
+    for name in ("partition", "account", "qos", "time"):
+        parser.add_argument(f"--{name}", metavar=name.upper(), help="in the place of the site's")
+    parser.add_argument("--gpus-per-node", type=int, metavar="N", help="in the place of the site's; 0 for CPUs")
     parser.add_argument("--print", action="store_true", dest="show", help="print the batch script, write nothing")
     parser.add_argument("--dry-run", action="store_true", help="check everything, SLURM's view too; write nothing")
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")
@@ -63,11 +66,12 @@ def parse() -> argparse.Namespace:
 def submit(options: argparse.Namespace) -> None:
     site = load_site(options)
     if options.nodes < 1 or (options.nodes > 1 and options.job != "pretrain"):
-        raise InputError(f"--nodes {options.nodes}: expected 1, or more for pretraining")
+        raise InputError(f"--nodes {options.nodes}: expected 1 or more for pretrain, 1 for the others")
     if options.job == "pretrain":
         pretraining = load_recipe(PretrainRecipe, options.recipe, options.overrides)
-        if Stage("pretrain", pretraining).is_done():
-            raise InputError(f"{pretraining.out}: is done")
+        if Stage("pretrain", pretraining).is_done() and not options.show:
+            print(f"pretrain: done before, {pretraining.out}")
+            return
         recipe = pretraining.model_dump(mode="json")
         job = job_of(options.job, recipe, options.nodes, site)
         require_topology(pretraining, job, site)
@@ -80,16 +84,20 @@ def submit(options: argparse.Namespace) -> None:
         return
     if shutil.which("sbatch") is None:
         raise InputError("sbatch: not found; --print shows the batch script without SLURM")
+    if number := queued_job(job.run):
+        raise InputError(f"{job.run}: job {number} has it; scancel {number} first")
+    require_writable(job.run)
     if options.dry_run:
         sbatch(["--test-only"], script)
         print(f"{options.job}: can be submitted; would write {job.run}")
         return
     write_run(job, recipe, script)
     number = sbatch(["--parsable", str(job.run / "submit.sbatch")]).split(";")[0].strip()
+    write_job(job.run, number)
     print(f"submitted job {number}: {job.nodes} nodes, {job.nodes * job.ranks_per_node} ranks")
     print(f"  log      {job.run}/slurm-{number}.log")
-    print(f"  status   python launch/status.py {job.run}")
-    print(f"  again    sbatch {job.run}/submit.sbatch")
+    print(f"  status   python launch/status.py {shlex.quote(str(job.run))}")
+    print(f"  again    sbatch {shlex.quote(str(job.run / 'submit.sbatch'))}")
 
 
 def load_site(options: argparse.Namespace) -> SiteRecipe:
@@ -100,8 +108,8 @@ def load_site(options: argparse.Namespace) -> SiteRecipe:
         for name in ("partition", "account", "qos", "time", "gpus_per_node")
         if (value := getattr(options, name)) is not None
     }
-    found = load_recipe(SiteRecipe, path).model_dump() if path else {}
-    return validate_recipe(SiteRecipe, {**found, **given}, str(path or "site"))
+    found = load_recipe(SiteRecipe, path, kind="site file").model_dump() if path else {}
+    return validate_recipe(SiteRecipe, {**found, **given}, f"site file {path}" if path else "site")
 
 
 def checked_recipe(program: str, recipe: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -112,7 +120,7 @@ def checked_recipe(program: str, recipe: Path, overrides: Sequence[str]) -> dict
     if done.returncode:
         raise InputError(done.stderr.strip().removeprefix("error: ") or f"{program} ended with {done.returncode}")
     said, _, printed = done.stdout.partition("\n{")
-    if not printed:  # done before
+    if not printed:
         raise InputError(said.strip())
     resolved: dict[str, Any] = json.loads("{" + printed)
     return resolved
@@ -124,12 +132,6 @@ def job_of(name: str, recipe: dict[str, Any], nodes: int, site: SiteRecipe) -> J
     python = site.python or sys.executable
     if not site.container_image and not Path(python).is_file():
         raise InputError(f"python = {python}: there is no such file")
-    if (
-        site.launcher == "ft_launcher"
-        and not site.container_image
-        and not (Path(python).parent / "ft_launcher").is_file()
-    ):
-        raise InputError(f"launcher = ft_launcher: not found beside {python}; pip install nvidia-resiliency-ext")
     return Job(
         PROGRAMS[name], run, run / "recipe.toml", run / "code", Path.cwd(), python,
         nodes, gpus, ranks_per_node=max(1, gpus) if name == "pretrain" else 1,
@@ -142,10 +144,10 @@ def require_topology(recipe: PretrainRecipe, job: Job, site: SiteRecipe) -> None
     recipe.require_layout(ranks, vocabulary.padded_size)
     if recipe.parallel.tensor > job.ranks_per_node:
         raise InputError(
-            f"parallel.tensor = {recipe.parallel.tensor}: expected at most the {job.ranks_per_node} ranks of a node, "
-            "whose GPUs exchange fast enough"
+            f"parallel.tensor = {recipe.parallel.tensor}: expected no more than the ranks of a node, "
+            f"{job.ranks_per_node}, whose GPUs exchange fast enough"
         )
-    if not (job.run / "checkpoints").is_dir():
+    if Checkpoints(job.run / "checkpoints", recipe.checkpoint).newest() is None:
         starting_weights(recipe.model, recipe.init_from, vocabulary, recipe.training.seed)
     if site.gpu and job.gpus_per_node:
         needed = memory(recipe, vocabulary.padded_size, recipe.parallel.data_parallel(ranks))
@@ -156,22 +158,19 @@ def require_topology(recipe: PretrainRecipe, job: Job, site: SiteRecipe) -> None
             )
 
 
+def require_writable(run: Path) -> None:
+    there = next(folder for folder in (run, *run.parents) if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise InputError(f"out = {run}: cannot be written")
+
+
 def write_run(job: Job, recipe: dict[str, Any], script: str) -> None:
     try:
         snapshot_code(CHECKOUT, job.code)
-        write_recipe(job.recipe, recipe)
+        write_recipe(job.recipe, {**recipe, "out": str(job.run)})
         write_text(job.run / "submit.sbatch", script)
     except OSError as error:
         raise InputError(f"out = {job.run}: cannot be written: {error.strerror or error}") from None
-
-
-def sbatch(arguments: list[str], script: str | None = None) -> str:
-    """What sbatch prints. Raises `InputError` with its complaint."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_")) or k == "SLURM_CONF"}
-    done = subprocess.run(["sbatch", *arguments], input=script, capture_output=True, text=True, env=kept, check=False)
-    if done.returncode:
-        raise InputError(f"sbatch: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -27,22 +27,23 @@ class Recipe(BaseModel):
 R = TypeVar("R", bound=Recipe)
 
 
-def load_recipe(cls: type[R], path: str | Path, overrides: Iterable[str] = ()) -> R:
+def load_recipe(cls: type[R], path: str | Path, overrides: Iterable[str] = (), kind: str = "recipe") -> R:
     """Read `path` (TOML), apply `a.b=c` overrides in order, and validate as `cls`.
 
     Override values are TOML values; what is not valid TOML is taken as a string, so `name=slt` needs no quotes.
-    Raises `InputError` for an unreadable file, a malformed override, an unknown, absent or mistyped key.
+    `kind`: what messages call the file. Raises `InputError` for an unreadable file, a malformed override, an unknown,
+    absent or mistyped key.
     """
     path = Path(path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"recipe {path}: {error.strerror or error}") from None
+        raise InputError(f"{kind} {path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"recipe {path}: not valid TOML: {error}") from None
+        raise InputError(f"{kind} {path}: not valid TOML: {error}") from None
     for override in overrides:
         _apply_override(data, override)
-    return validate_recipe(cls, data, source=f"recipe {path}")
+    return validate_recipe(cls, data, source=f"{kind} {path}")
 
 
 def validate_recipe(cls: type[R], data: dict[str, Any], source: str) -> R:

@@ -48,17 +48,17 @@ def render(template: str, job: Job, site: SiteRecipe) -> str:
             raise InputError(f"{str(name)!r}: expected a name of one line")
     script = _with_directives(template, _directives(job, site))
     lines = [f"export {name}={shlex.quote(value)}" for name, value in site.environment.items()]
-    if site.modules:
-        lines.append(f"module load {shlex.join(site.modules)}")
+    if site.modules:  # not all of them know all variables
+        lines = [f"set +u\nmodule load {shlex.join(site.modules)} || exit 1\nset -u", *lines]
     return _with_settings(script, _settings(job, site), lines)
 
 
-def _directives(job: Job, site: SiteRecipe) -> dict[str, str | None]:
-    """None takes a directive of the template away."""
+def _directives(job: Job, site: SiteRecipe) -> dict[str, str | bool]:
+    """True is a directive without a value, and False takes one of the template's away."""
     return {
-        "job-name": re.sub(r"[^\w.-]", "-", f"{Path(job.program).stem}-{job.run.name}"),
+        "job-name": re.sub(r"[^\w.-]", "-", f"{Path(job.program).stem}-{job.run.parent.name}-{job.run.name}"),
         "nodes": str(job.nodes),
-        "gpus-per-node": str(job.gpus_per_node) if job.gpus_per_node else None,
+        "gpus-per-node": str(job.gpus_per_node) if job.gpus_per_node else False,
         "time": site.time,
         "signal": f"B:USR1@{site.save_seconds}",
         "chdir": str(job.workdir),
@@ -71,45 +71,45 @@ def _directives(job: Job, site: SiteRecipe) -> dict[str, str | None]:
 def _settings(job: Job, site: SiteRecipe) -> dict[str, Setting]:
     container = []
     if site.container_image:
-        container.append(f"--container-image={site.container_image}")
+        container += [f"--container-image={site.container_image}", f"--container-workdir={job.workdir}"]
     if site.container_mounts:
         container.append(f"--container-mounts={','.join(site.container_mounts)}")
-    own = {"launcher": [str(Path(job.python).parent / "ft_launcher")]} if site.launcher == "ft_launcher" else {}
     return {
-        **own,
         "code": job.code,
         "run": job.run,
         "command": [job.program, str(job.recipe)],
         "python": job.python,
         "ranks": job.ranks_per_node,
         "container": container,
-        "stall_minutes": site.stall_minutes,
+        "stall_seconds": site.stall_seconds,
         "patience": site.patience,
     }
 
 
-def _with_directives(template: str, directives: Mapping[str, str | None]) -> str:
+def _with_directives(template: str, directives: Mapping[str, str | bool]) -> str:
     left, lines, last = dict(directives), list[str](), 0
     for line in template.splitlines():
         found = re.match(r"#SBATCH --([\w-]+)", line)
         if found and found[1] in left:
             value = left.pop(found[1])
-            line = "" if value is None else _directive(found[1], value)
+            line = _directive(found[1], value)
         if line or not found:
             lines.append(line)
         last = len(lines) if found else last
-    lines[last:last] = [_directive(name, value) for name, value in left.items() if value is not None]
+    lines[last:last] = [_directive(name, value) for name, value in left.items() if value]
     return "\n".join(lines) + "\n"
 
 
-def _directive(name: str, value: str) -> str:
+def _directive(name: str, value: str | bool) -> str:
     """sbatch reads a value up to a space, and double quotes as its own."""
+    if isinstance(value, bool):
+        return f"#SBATCH --{name}" if value else ""
     if '"' in value or "\\" in value or not value.isprintable():
         raise InputError(f"{name} = {value!r}: expected no quotes, backslashes or line ends")
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(f"sbatch option {name!r}: expected its long name")
     quoted = value if re.fullmatch(r"[\w./:,=%@+-]*", value) else f'"{value}"'
-    return f"#SBATCH --{name}={quoted}" if value else f"#SBATCH --{name}"
+    return f"#SBATCH --{name}={quoted}"
 
 
 def _with_settings(template: str, settings: Mapping[str, Setting], more: Sequence[str]) -> str:

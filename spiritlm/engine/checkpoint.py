@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from spiritlm.errors import RunError
+from spiritlm.errors import InputError, RunError
 from spiritlm.run.checkpoints import Checkpoints
 from spiritlm.run.files import atomic_path
 from spiritlm.run.stage import is_main_process
@@ -116,8 +116,12 @@ class _Handover(queue.Queue[Any]):
         return item
 
 
-def newest_checkpoint(checkpoints: Checkpoints) -> Path | None:
-    """The newest complete one, the same on every rank. Collective."""
+def claimed(checkpoints: Checkpoints) -> Path | None:
+    """The newest complete one, the same on every rank, of a folder that is this run's own from now on. Collective.
+
+    Raises `RunError` where it cannot be written.
+    """
+    _from_main(checkpoints.claim)
     return _from_main(checkpoints.newest)
 
 
@@ -209,7 +213,7 @@ def _from_main(value: Callable[[], T]) -> T:
     if is_main_process():
         try:
             box[0] = value()
-        except (OSError, RunError) as error:
+        except (OSError, InputError, RunError) as error:
             box[1] = error
     dist.broadcast_object_list(box, src=0)
     if box[1] is not None:

@@ -22,7 +22,7 @@ from spiritlm.corpus.datasets import PackedSample
 from spiritlm.engine.attention import attention_name
 from spiritlm.engine.backend import device
 from spiritlm.engine.batches import Dataset, StepBatches, evaluation_batches
-from spiritlm.engine.checkpoint import CheckpointWriter, bare, load_checkpoint, newest_checkpoint
+from spiritlm.engine.checkpoint import CheckpointWriter, bare, claimed, load_checkpoint
 from spiritlm.engine.metering import Meter, Spikes, memory_bytes
 from spiritlm.engine.model import build_chunks, wrap_data_parallel
 from spiritlm.engine.optimizer import build_optimizer, step_if_finite
@@ -79,9 +79,7 @@ class Trainer:
         for chunk in bare_chunks:
             chunk.z_loss = self.config.z_loss
         self.checkpoints = Checkpoints(recipe.out / "checkpoints", recipe.checkpoint)
-        if is_main_process():
-            self.checkpoints.claim()
-        self._start = newest_checkpoint(self.checkpoints)
+        self._start = claimed(self.checkpoints)
         if self._start is None:
             start(bare_chunks)
         overlap = recipe.parallel.overlap and self.place.data_ranks * self.place.context_ranks > 1

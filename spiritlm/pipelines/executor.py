@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -27,13 +26,10 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError, RunError, Stopped
-from spiritlm.run.files import read_json, write_json
+from spiritlm.run.files import read_json
 from spiritlm.run.progress import progress
+from spiritlm.run.slurm import JOB_FILE, queued_job, write_job
 from spiritlm.run.workers import map_in_workers
-
-POLL_SECONDS = 1.0
-JOB_FILE = "job.json"
-"""Beside datatrove's logs: the SLURM job that the shards were last handed to."""
 
 
 class _Array(SlurmPipelineExecutor):
@@ -86,7 +82,7 @@ def run_pipeline(
             for _ in map_in_workers(work, left, recipe.workers, chunk=1):
                 bar.advance()
     elif left:
-        _submit(executor, recipe.kind, folder / JOB_FILE)
+        _submit(executor, recipe.kind, folder)
         if recipe.kind == "slurm" and recipe.wait:
             _wait(executor, shards, folder, label)
     if left := executor.get_incomplete_ranks():
@@ -101,40 +97,32 @@ def _run_shard(steps: list[PipelineStep], shards: int, folder: Path, rank: int) 
         ).run()
 
 
-def _submit(executor: PipelineExecutor, kind: str, job: Path) -> None:
+def _submit(executor: PipelineExecutor, kind: str, folder: Path) -> None:
     """Hand the shards over, unless the SLURM job that has them is still there: it would run them twice."""
+    if kind == "slurm" and queued_job(folder):
+        return
     try:
-        if kind == "slurm" and job.is_file() and _is_queued(str(read_json(job)["id"])):
-            return
         with redirect_stderr(io.StringIO()):  # datatrove tells what the progress tells
             executor.run()
-        if kind == "slurm":
-            write_json(job, {"id": executor.job_id})
     except (ImportError, OSError, subprocess.CalledProcessError) as error:
         raise InputError(f'executor.kind = "{kind}": {str(error).strip()}') from None
+    if kind == "slurm":
+        write_job(folder, executor.job_id)
 
 
 def _wait(executor: PipelineExecutor, shards: int, folder: Path, label: str) -> None:
-    """Until the array has ended."""
-    job, left = str(read_json(folder / JOB_FILE)["id"]), len(executor.get_incomplete_ranks())
-    with progress(f"{label} (job {job})", shards, shards - left) as bar:
-        unseen = 0
-        while left and unseen < 3:  # SLURM may be too busy to answer
-            time.sleep(POLL_SECONDS)
-            unseen = 0 if _is_queued(job) else unseen + 1
+    """Until the array has ended; asks after one second, then less and less often, at last twice a minute."""
+    left, pause, queued = len(executor.get_incomplete_ranks()), 1.0, True
+    with progress(f"{label} (job {read_json(folder / JOB_FILE)['id']})", shards, shards - left) as bar:
+        while left and queued:
+            time.sleep(pause)
+            pause = min(30.0, 1.2 * pause)
+            queued = queued_job(folder) is not None
             before, left = left, len(executor.get_incomplete_ranks())
             bar.advance(before - left)
     if left:
         logs = folder / "slurm_logs"
         raise RunError(f"{left} of {shards} shards failed, see {logs}; the same command runs those alone again")
-
-
-def _is_queued(job: str) -> bool:
-    """Whether SLURM has the job waiting or running; it knows nothing of one that is long over."""
-    if not shutil.which("squeue"):
-        return False
-    found = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
-    return found.returncode == 0 and bool(found.stdout.strip())
 
 
 def _executor(steps: list[PipelineStep], shards: int, folder: Path, recipe: ExecutorRecipe) -> PipelineExecutor:

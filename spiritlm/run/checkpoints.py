@@ -44,8 +44,9 @@ class Checkpoints:
         return self.policy.every > 0 and step % self.policy.every == 0
 
     def claim(self) -> None:
-        """Be the only one who writes here from now on: `begin` and `complete` of earlier claimants fail. One process of
-        a run calls it, so that a run which was started again is not disturbed by what is left of its former start."""
+        """Be the only one who writes here from now on, so that a run which was started again is not disturbed by what
+        is left of its former start: `begin` and `complete` of earlier claimants raise `RunError`. One process of a run
+        calls it."""
         self.root.mkdir(parents=True, exist_ok=True)
         self._token = uuid.uuid4().hex
         write_json(self.root / WRITER_FILE, {"writer": self._token})
@@ -57,7 +58,7 @@ class Checkpoints:
     def begin(self, step: int) -> Path:
         """An empty folder to write the checkpoint of `step` into. One process calls it."""
         self._require_claim()
-        folder = self.root / f"{TEMPORARY}step-{step:08d}"
+        folder = self._temporary(step)
         self.root.mkdir(parents=True, exist_ok=True)
         remove_partial(self.root)
         folder.mkdir()
@@ -68,12 +69,12 @@ class Checkpoints:
 
         Then prunes. Returns the final folder. One process calls it.
         """
-        self._require_claim()
-        temporary, folder = self.root / f"{TEMPORARY}step-{step:08d}", self._folder(step)
+        temporary, folder = self._temporary(step), self._folder(step)
         files = {str(f.relative_to(temporary)): f.stat().st_size for f in temporary.rglob("*") if f.is_file()}
         for name in files:
             flush_to_disk(temporary / name)
         write_json(temporary / COMPLETE_FILE, {"step": step, "files": files, "state": state})
+        self._require_claim()
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
         flush_to_disk(self.root)
@@ -106,6 +107,9 @@ class Checkpoints:
         """The `state` that `complete` was given, with `step` added."""
         record = read_json(folder / COMPLETE_FILE)
         return {**record["state"], "step": record["step"]}
+
+    def _temporary(self, step: int) -> Path:
+        return self.root / f"{TEMPORARY}{self._token[:8]}step-{step:08d}"
 
     def _folder(self, step: int) -> Path:
         return self.root / f"step-{step:08d}"

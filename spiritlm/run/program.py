@@ -10,6 +10,7 @@ trace.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -63,9 +64,14 @@ def _run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]
         stage.begin()
         try:
             counts = run(recipe, stage)
-        except (InputError, RunError, Stopped) as error:
+        except InputError as error:
+            stage.release(FAILED_FILE, str(error))
+            raise
+        except Stopped as stop:
+            stage.release(STOPPED_FILE, str(stop))
+            raise
+        except RunError:  # another machine, or another hour, may do
             stage.release()
-            stage.halt(STOPPED_FILE if isinstance(error, Stopped) else FAILED_FILE, str(error))
             raise
         stage.finish(counts)
         if counts.get("rejected"):
@@ -86,7 +92,8 @@ def guarded(work: Callable[[], None], debug: bool = False) -> int:
     except (InputError, PermissionError, RunError) as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, RunError) or os.environ.get("LOCAL_RANK", "0") == "0":  # all ranks find the same input
+            print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, RunError) else 2
     except Stopped as stop:
         if is_main_process():

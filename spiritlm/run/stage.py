@@ -33,6 +33,7 @@ STOPPED_FILE = "stage.stopped.json"
 """Left where a stage was told to stop and saved its state; gone once it goes on."""
 FAILED_FILE = "stage.failed.json"
 """Left where a stage ended with an error that starting it again would not mend; gone once it is tried again."""
+LOCK_FILE = "stage.lock"
 LOCK_PATIENCE = 120.0
 """Seconds that a job which SLURM started again waits for the processes of its former start to end."""
 
@@ -139,7 +140,7 @@ class Stage:
 
     def _lock(self) -> None:
         """Keep other processes out of the folder until this one ends; the kernel forgets the lock of a killed one."""
-        self._locked = os.open(self.folder, os.O_RDONLY)
+        self._locked = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT)  # a file: NFS locks no folders
         patient_until = time.monotonic() + (LOCK_PATIENCE if "SLURM_RESTART_COUNT" in os.environ else 0.0)
         while True:
             try:
@@ -157,20 +158,18 @@ class Stage:
     def _unlock(self) -> None:
         os.close(self._locked)
 
-    def release(self) -> None:
-        """Give the folder back where a run does not go on: where nothing was written, nothing stays."""
-        if not is_main_process():
-            return
-        self._unlock()
-        if [file.name for file in self.folder.iterdir()] == [BEGUN_FILE]:
-            (self.folder / BEGUN_FILE).unlink()
+    def release(self, file: str = "", why: str = "") -> None:
+        """Give the folder back where a run does not go on, and say why in `STOPPED_FILE` or `FAILED_FILE` where one is
+        given; where nothing was written, nothing stays."""
+        if is_main_process() and {path.name for path in self.folder.iterdir()} == {BEGUN_FILE, LOCK_FILE}:
+            for name in (BEGUN_FILE, LOCK_FILE):
+                (self.folder / name).unlink()
             self.folder.rmdir()
-
-    def halt(self, file: str, why: str) -> None:
-        """Say in the folder, as `STOPPED_FILE` or `FAILED_FILE`, why a begun stage is not going on. Any rank may."""
-        if (self.folder / BEGUN_FILE).is_file():
+        elif file == FAILED_FILE or (file and is_main_process()):  # all ranks stop alike, one may fail alone
             with suppress(OSError):
                 write_json(self.folder / file, {"why": why, "at": now()})
+        if is_main_process():
+            self._unlock()
 
     def finish(self, counts: dict[str, Any]) -> None:
         """Write `stage.json`, after which the stage is done."""

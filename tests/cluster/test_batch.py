@@ -1,5 +1,6 @@
 """Batch scripts as they are submitted; those of 1, 8 and 64 nodes lie in `tests/golden/launch`."""
 
+import shlex
 import shutil
 import subprocess
 from dataclasses import replace
@@ -46,12 +47,14 @@ def test_shellcheck_finds_nothing(path: Path) -> None:
 
 
 def test_a_container_stands_before_the_launcher() -> None:
-    site = SiteRecipe(container_image="nvcr.io#nvidia/pytorch:25.04-py3", container_mounts=("/lustre", "/home:/home"))
-    lines = script(site=site).splitlines()
-    assert (
-        "container=('--container-image=nvcr.io#nvidia/pytorch:25.04-py3' --container-mounts=/lustre,/home:/home)"
-        in [line.partition("  #")[0] for line in lines]
+    site = SiteRecipe(
+        container_image="nvcr.io#nvidia/pytorch:25.04-py3", container_mounts=("/lustre", "/home:/home"), python="python"
     )
+    lines = script(site=site).splitlines()
+    (found,) = [line.partition("  # ")[0] for line in lines if line.startswith("container=")]
+    image, workdir, mounts = shlex.split(found.removeprefix("container=(").removesuffix(")"))
+    assert image == "--container-image=nvcr.io#nvidia/pytorch:25.04-py3"
+    assert (workdir, mounts) == ("--container-workdir=/lustre/work", "--container-mounts=/lustre,/home:/home")
 
 
 def test_what_is_not_asked_for_is_not_in_the_script() -> None:
@@ -61,6 +64,30 @@ def test_what_is_not_asked_for_is_not_in_the_script() -> None:
     assert [line for line in lines if line.startswith("container=")] == [
         "container=()  # options of srun, for example --container-image=FILE"
     ]
+
+
+def said(found: str, variable: str) -> str:
+    """What bash makes of a variable of the settings."""
+    block = found[found.index("# ---- settings") : found.index("# ---- end of settings")]
+    program = f'module() {{ :; }}\n{block}\nprintf %s "${variable}"'
+    return subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+def test_directives_can_be_taken_away() -> None:
+    lines = script(site=SiteRecipe(sbatch={"mem": False, "exclusive": False, "gres": "gpu:8", "no-kill": True}))
+    directives = [line for line in lines.splitlines() if line.startswith("#SBATCH")]
+    assert {"#SBATCH --gres=gpu:8", "#SBATCH --no-kill"} <= set(directives)
+    assert not [line for line in directives if "mem" in line or "exclusive" in line]
+
+
+@given(value=st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=20))
+def test_a_variable_of_the_site_is_said_as_it_is(value: str) -> None:
+    found = script(site=SiteRecipe(environment={"ODD": value}))
+    block = found[found.index("# ---- settings") : found.index("# ---- end of settings")]
+    asked = subprocess.run(
+        ["bash", "-c", f'module() {{ :; }}\n{block}\nprintf %s "$ODD"'], capture_output=True, text=True, check=True
+    )
+    assert asked.stdout == value
 
 
 @given(name=st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=20))
@@ -73,7 +100,9 @@ def test_a_name_is_said_as_it_is_or_refused(name: str) -> None:
         assert not name.isprintable() or '"' in name or "\\" in name
         return
     block = found[found.index("# ---- settings") : found.index("# ---- end of settings")]
-    asked = subprocess.run(["bash", "-c", f'{block}\nprintf %s "$run"'], capture_output=True, text=True, check=True)
+    asked = subprocess.run(
+        ["bash", "-c", f'module() {{ :; }}\n{block}\nprintf %s "$run"'], capture_output=True, text=True, check=True
+    )
     assert asked.stdout == str(job.run)
     assert found.count("#SBATCH --output=") == 1
 
@@ -84,7 +113,12 @@ def test_a_name_is_said_as_it_is_or_refused(name: str) -> None:
         ({"account": "a\n#SBATCH --x"}, "account = 'a\\\\n#SBATCH --x': expected one line"),
         ({"environment": {"A": "1\n2"}}, r"environment\.A = '1\\n2': expected one line"),
         ({"sbatch": {"a\nb": "c"}}, "expected one line"),
-        ({"container_image": "/absent.sqsh"}, "container_image = /absent.sqsh: there is no such file"),
+        ({"environment": {"A; rm -rf x": "1"}}, "expected the name of a variable"),
+        ({"container_image": "image"}, "expected with python"),
+        (
+            {"container_image": "/absent.sqsh", "python": "python"},
+            "/absent.sqsh: there is no such file",
+        ),
         ({"container_mounts": ("/lustre",)}, "expected with a container_image"),
         ({"gpu": "h10"}, "gpu = 'h10': expected one of a100-40, a100, h100"),
         ({"partion": "gpu"}, "partition"),

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,39 +122,45 @@ def test_a_job_runs_the_code_of_its_run(two_nodes: Path) -> None:
 
 def test_a_run_survives_what_clusters_do(cluster: MiniSlurm, corpus: Path, two_nodes: Path) -> None:
     """Requeued, preempted, out of time, a node lost: each time it goes on, and it ends as if nothing had been."""
-    run = corpus / "disturbed"
+    run = corpus / "step-1" / "disturbed"
     number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", "--nodes", "2", "--site", corpus / "site.toml")
 
-    def after_a_checkpoint(disturb: Callable[[], object]) -> int:
-        """Disturb the run once this start of it has saved something, and wait for the next start."""
+    def after_a_checkpoint(disturb: Callable[[], object], back: Callable[[], object] = lambda: None) -> int:
+        """Disturb the run once this start of it has saved something, and wait for the next start. Its ranks stand still
+        until SLURM has seen to the disturbance, so that they do not come to their end before."""
         cluster.wait_for(lambda: bool(starts(run)) and newest(run) > starts(run)[-1]["step"], "a checkpoint")
-        begun = len(starts(run))
+        begun, paused = len(starts(run)), ranks(number)
+        for rank in paused:
+            os.kill(rank, signal.SIGSTOP)
         disturb()
+        for rank in paused:
+            with suppress(ProcessLookupError):  # it was on the node that is lost
+                os.kill(rank, signal.SIGCONT)
+        cluster.wait_for(lambda: cluster.job(number)["JobState"] != "RUNNING", "the end of this start")
+        back()
         cluster.wait_for(lambda: len(starts(run)) > begun, f"start {begun + 1}")
         return newest(run)
 
-    steps = [after_a_checkpoint(lambda: cluster.command("scontrol", "requeue", number))]
-    urgent = ("sbatch", "--parsable", "-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
-    steps.append(after_a_checkpoint(lambda: cluster.command(*urgent)))
+    def requeue() -> None:
+        cluster.command("scontrol", "requeue", number)
+
+    def preempt() -> None:
+        """By a job that comes first: its nodes are taken from this one, whose ranks alone are told."""
+        before = log(run).count("CANCELLED")
+        urgent = ("-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1")
+        cluster.command("sbatch", "--parsable", *urgent)
+        cluster.wait_for(lambda: log(run).count("CANCELLED") > before, "the preemption")
 
     def run_out_of_time() -> None:
-        """SLURM looks at limits now and then: the ranks stand still until it has."""
-        for rank in ranks(number):
-            os.kill(rank, signal.SIGSTOP)
         cluster.command("scontrol", "update", f"JobId={number}", "TimeLimit=1")
         cluster.wait_for(lambda: "told to stop" in log(run), "the signal before the time limit")
-        for rank in ranks(number):
-            os.kill(rank, signal.SIGCONT)
-
-    steps.append(after_a_checkpoint(run_out_of_time))
-    cluster.command("scontrol", "update", f"JobId={number}", "TimeLimit=60")
 
     def lose_a_node() -> None:
         cluster.kill_node(1)
-        cluster.wait_for(lambda: cluster.job(number)["JobState"] != "RUNNING", "the loss of a node to be seen")
-        cluster.start_node(1)
 
-    steps.append(after_a_checkpoint(lose_a_node))
+    steps = [after_a_checkpoint(disturb) for disturb in (requeue, preempt, run_out_of_time)]
+    cluster.command("scontrol", "update", f"JobId={number}", "TimeLimit=60")
+    steps.append(after_a_checkpoint(lose_a_node, back=lambda: cluster.start_node(1)))
     told = json.loads(program("launch/status.py", run, "--json").stdout)
     assert (told["stage"], told["starts"], told["steps"]) == ("pretrain", 5, 80)
     assert cluster.wait_for_end(number, 200)["JobState"] == "COMPLETED", log(run)
@@ -176,25 +183,42 @@ def newest(run: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("says", "starts", "reason"),
+    ("does", "count", "reason"),
     [
-        ("", 2, "given up: 1 starts in a row saved nothing after step 0"),
-        ('{"why": "disk full"}', 1, "failed, and would fail again"),
+        (":", 2, "given up: 1 starts in a row saved nothing after step 0"),
+        ("exec sleep 600", 2, "requeued: nothing was written for 3 s"),
+        ("""echo '{"why": "no such store"}' > $RUN/stage.failed.json""", 1, "would fail again: no such store"),
     ],
 )
 def test_a_job_that_gets_nowhere_is_given_up(
-    cluster: MiniSlurm, corpus: Path, says: str, starts: int, reason: str
+    cluster: MiniSlurm, corpus: Path, tmp_path: Path, does: str, count: int, reason: str
 ) -> None:
-    """Its ranks end at once, whatever is tried, and say nothing or why."""
-    run, broken, site = corpus / f"nowhere-{starts}", corpus / f"python-{starts}", corpus / f"site-{starts}.toml"
-    said = f"echo '{says}' > {run}/stage.failed.json" if says else ":"
-    broken.write_text(f"#!/bin/sh\n{said}\nexit 1\n")
-    broken.chmod(0o755)
-    site.write_text(f'python = "{broken}"\n{SITE}'.replace("patience = 2", "patience = 1"))
-    number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", "--site", site)
+    """Its ranks end at once, whatever is tried, and say nothing; hang; or say why."""
+    run, python = tmp_path / "run", tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nRUN={run}\n{does}\nexit 1\n")
+    python.chmod(0o755)
+    site = SITE.replace("patience = 2", "patience = 1\nstall_seconds = 3")
+    (tmp_path / "site.toml").write_text(f'python = "{python}"\n{site}')
+    number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", "--site", tmp_path / "site.toml")
     assert cluster.wait_for_end(number)["JobState"] == "FAILED"
-    assert [line["restart"] for line in read_jsonl(run / "starts.jsonl")] == list(range(starts))
+    assert [line["restart"] for line in starts(run)] == list(range(count))
     assert reason in log(run)
+    assert "failed: " in program("launch/status.py", run).stdout
+
+
+def test_a_job_that_is_cancelled_stays_so(cluster: MiniSlurm, corpus: Path) -> None:
+    run = corpus / "cancelled"
+    site, endless = ("--site", corpus / "site.toml"), ("training.steps=100000",)
+    number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", *endless, *site)
+    cluster.wait_for(lambda: newest(run) > 0, "a checkpoint")
+    again = program("launch/submit.py", corpus / "pretrain.toml", f"out={run}", *endless, *site, **cluster.environment)
+    assert f"job {number} has it" in again.stderr
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1), again.stderr
+    cluster.command("scancel", number)
+    cluster.wait_for(lambda: "one that was cancelled does not" in log(run), "the end of the job")
+    assert cluster.wait_for_end(number)["JobState"] == "CANCELLED"
+    assert len(starts(run)) == 1
+    assert "at step" in read_json(run / "stage.stopped.json")["why"]
 
 
 @pytest.mark.parametrize("name", ["pretrain", "encode", "evaluate"])
@@ -220,6 +244,8 @@ def test_an_array_encodes_on_two_nodes(cluster: MiniSlurm, corpus: Path) -> None
     overrides = (f"out={out}", "executor.kind=slurm", "executor.partition=main", "executor.mem_per_cpu_gb=1")
     command = [sys.executable, str(REPO / "tokenizers/encode.py"), str(corpus / "encode.toml"), *overrides]
     environment = {**cluster.environment, "OMP_NUM_THREADS": "1"}
+    handed_over = subprocess.run([*command, "executor.wait=false"], env=environment, capture_output=True, text=True)
+    assert (handed_over.returncode, "5 of 5 shards are not finished" in handed_over.stderr) == (143, True)
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     cluster.wait_for(lambda: bool(tasks(1)), "task 1")
     os.kill(tasks(1)[0], signal.SIGKILL)

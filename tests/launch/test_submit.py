@@ -41,7 +41,7 @@ def recipe(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> 
 REFUSED = {
     "heads": (["parallel.tensor=3", "--gpus-per-node", "3"], "parallel.tensor = 3: expected a divisor of model.kv_"),
     "too few GPUs": (["parallel.pipeline=2", "--gpus-per-node", "1"], "expected a divisor of the number of ranks, 1"),
-    "across nodes": (["parallel.tensor=2", "--gpus-per-node", "1", "--nodes", "2"], "at most the 1 ranks of a node"),
+    "across": (["parallel.tensor=2", "--gpus-per-node", "1", "--nodes", "2"], "no more than the ranks of a node"),
     "batch": (["--gpus-per-node", "8"], "training.global_batch_size = 4: expected a multiple"),
     "newline": (["--partition", "a\nb"], "partition = 'a\\nb': expected one line"),
     "name": (["out=a\nb"], "expected a name of one line"),
@@ -63,7 +63,7 @@ def test_what_cannot_run_is_refused_in_one_line(recipe: Path, tmp_path: Path, ca
 
 
 def test_a_missing_container_and_too_little_memory(recipe: Path, tmp_path: Path) -> None:
-    (tmp_path / "site.toml").write_text('container_image = "/absent.sqsh"\n')
+    (tmp_path / "site.toml").write_text('container_image = "/absent.sqsh"\npython = "python"\n')
     done = submit(recipe, f"out={tmp_path}/lm", "--site", tmp_path / "site.toml")
     assert (done.returncode, "there is no such file" in done.stderr) == (2, True)
     (tmp_path / "site.toml").write_text('gpu = "rtx4090"\ngpus_per_node = 1\n')

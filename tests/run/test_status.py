@@ -29,6 +29,8 @@ def run(tmp_path: Path) -> Path:
         checkpoints.begin(step)
         checkpoints.complete(step, {})
     checkpoints.begin(20)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 21, "lo')
     start = {"job": 7, "step": 0, "nodes": "node[1-2]", "at": "2026-01-01T00:00:00+0000"}
     write(tmp_path / "starts.jsonl", {**start, "restart": 0}, {**start, "restart": 1, "nodes": "node[3-4]"})
     write(tmp_path / "rejects.jsonl", {"item": "a"}, {"item": "b"}, {"item": "c"})
@@ -76,3 +78,6 @@ def test_what_is_submitted_and_what_is_no_run(tmp_path: Path) -> None:
         status(tmp_path)
     (tmp_path / "submit.sbatch").touch()
     assert status(tmp_path).state == "submitted"
+    (tmp_path / "submit.sbatch").unlink()
+    write(tmp_path / "starts.jsonl", {"job": 7, "restart": 0, "step": 0, "nodes": "node1"})
+    assert (status(tmp_path).starts, status(tmp_path).job) == (1, 7)
