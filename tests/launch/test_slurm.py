@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ precision = "fp32"
 [optimizer]
 lr = 1e-3
 [checkpoint]
-every = 4
+every = 8
 keep_last = 3
 [stores]
 main = "{store}"
@@ -121,21 +121,19 @@ def test_a_job_runs_the_code_of_its_run(two_nodes: Path) -> None:
 
 
 def test_a_run_survives_what_clusters_do(cluster: MiniSlurm, corpus: Path, two_nodes: Path) -> None:
-    """Requeued, preempted, out of time, a node lost: each time it goes on, and it ends as if nothing had been."""
+    """Requeued, preempted, out of time, a node lost: each time it goes on. Cancelled: it stays so until it is submitted
+    again. It ends as if nothing had been."""
     run = corpus / "step-1" / "disturbed"
-    number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", "--nodes", "2", "--site", corpus / "site.toml")
+    asked = (corpus / "pretrain.toml", f"out={run}", "--nodes", "2", "--site", corpus / "site.toml")
+    number = submitted(cluster, *asked)
 
     def after_a_checkpoint(disturb: Callable[[], object], back: Callable[[], object] = lambda: None) -> int:
         """Disturb the run once this start of it has saved something, and wait for the next start. Its ranks stand still
         until SLURM has seen to the disturbance, so that they do not come to their end before."""
         cluster.wait_for(lambda: bool(starts(run)) and newest(run) > starts(run)[-1]["step"], "a checkpoint")
-        begun, paused = len(starts(run)), ranks(number)
-        for rank in paused:
-            os.kill(rank, signal.SIGSTOP)
-        disturb()
-        for rank in paused:
-            with suppress(ProcessLookupError):  # it was on the node that is lost
-                os.kill(rank, signal.SIGCONT)
+        begun = len(starts(run))
+        with standing_still(number):
+            disturb()
         cluster.wait_for(lambda: cluster.job(number)["JobState"] != "RUNNING", "the end of this start")
         back()
         cluster.wait_for(lambda: len(starts(run)) > begun, f"start {begun + 1}")
@@ -161,8 +159,20 @@ def test_a_run_survives_what_clusters_do(cluster: MiniSlurm, corpus: Path, two_n
     steps = [after_a_checkpoint(disturb) for disturb in (requeue, preempt, run_out_of_time)]
     cluster.command("scontrol", "update", f"JobId={number}", "TimeLimit=60")
     steps.append(after_a_checkpoint(lose_a_node, back=lambda: cluster.start_node(1)))
+
+    cluster.wait_for(lambda: newest(run) > starts(run)[-1]["step"], "a checkpoint")
+    with standing_still(number):
+        twice = program("launch/submit.py", *asked, **cluster.environment)
+        cluster.command("scancel", number)
+    assert (twice.returncode, f"job {number} has it" in twice.stderr) == (2, True)
+    assert cluster.wait_for_end(number)["JobState"] == "CANCELLED"
+    assert "one that was cancelled does not" in log(run)
+    assert len(starts(run)) == 5
     told = json.loads(program("launch/status.py", run, "--json").stdout)
-    assert (told["stage"], told["starts"], told["steps"]) == ("pretrain", 5, 80)
+    assert (told["stage"], told["starts"], told["steps"], told["job"]) == ("pretrain", 5, 80, int(number))
+    assert told["state"].startswith("stopped: at step")
+    steps.append(newest(run))
+    number = cluster.command("sbatch", "--parsable", run / "submit.sbatch").strip()
     assert cluster.wait_for_end(number, 200)["JobState"] == "COMPLETED", log(run)
     assert steps == sorted(set(steps)), "every start went further"
     assert log(run).count("requeued: stopped at step") >= 2
@@ -206,21 +216,6 @@ def test_a_job_that_gets_nowhere_is_given_up(
     assert "failed: " in program("launch/status.py", run).stdout
 
 
-def test_a_job_that_is_cancelled_stays_so(cluster: MiniSlurm, corpus: Path) -> None:
-    run = corpus / "cancelled"
-    site, endless = ("--site", corpus / "site.toml"), ("training.steps=100000",)
-    number = submitted(cluster, corpus / "pretrain.toml", f"out={run}", *endless, *site)
-    cluster.wait_for(lambda: newest(run) > 0, "a checkpoint")
-    again = program("launch/submit.py", corpus / "pretrain.toml", f"out={run}", *endless, *site, **cluster.environment)
-    assert f"job {number} has it" in again.stderr
-    assert (again.returncode, again.stderr.count("\n")) == (2, 1), again.stderr
-    cluster.command("scancel", number)
-    cluster.wait_for(lambda: "one that was cancelled does not" in log(run), "the end of the job")
-    assert cluster.wait_for_end(number)["JobState"] == "CANCELLED"
-    assert len(starts(run)) == 1
-    assert "at step" in read_json(run / "stage.stopped.json")["why"]
-
-
 @pytest.mark.parametrize("name", ["pretrain", "encode", "evaluate"])
 def test_the_scripts_are_taken_as_they_are(cluster: MiniSlurm, name: str) -> None:
     command = ["sbatch", "--test-only", str(REPO / "launch" / "slurm" / f"{name}.sbatch"), "run", "recipe.toml"]
@@ -261,6 +256,18 @@ def test_an_array_encodes_on_two_nodes(cluster: MiniSlurm, corpus: Path) -> None
     assert sorted(Counter(re.findall(r"ArrayJobId=(\d+) ArrayTaskId=", told)).values()) == [1, 5]
     for file in [*(corpus / "store").rglob("*.bin"), *(corpus / "store").rglob("*.idx")]:
         assert (out / file.relative_to(corpus / "store")).read_bytes() == file.read_bytes()
+
+
+@contextmanager
+def standing_still(job: str) -> Iterator[None]:
+    """Inside, the ranks of a job do nothing."""
+    stopped = ranks(job)
+    for rank in stopped:
+        os.kill(rank, signal.SIGSTOP)
+    yield
+    for rank in stopped:
+        with suppress(ProcessLookupError):  # it was on a node that is lost
+            os.kill(rank, signal.SIGCONT)
 
 
 def ranks(job: str) -> list[int]:
