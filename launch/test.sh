@@ -10,4 +10,4 @@ export OMP_NUM_THREADS=1
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy
-"$PYTHON" -m pytest -n 2 --dist loadgroup "$@"
+"$PYTHON" -m pytest -n 2 --dist loadfile "$@"

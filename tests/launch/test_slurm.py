@@ -57,7 +57,7 @@ kind = "spans"
 [[mixture]]
 kind = "speech"
 """
-pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 def program(path: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
