@@ -1,5 +1,8 @@
 import io
-from collections.abc import Sequence
+import random
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,19 @@ SENTENCES = (
     "He wanted to catch a big fish.",
     "The rain came soon and Tom was sad.",
 )
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Gives a port that nobody listens on; of those that connections are never given by themselves."""
+
+    def choose() -> int:
+        while True:
+            port = random.SystemRandom().randrange(10_000, 16_000)
+            with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                return port
+
+    return choose
 
 
 @pytest.fixture(scope="session")

@@ -185,7 +185,8 @@ class Stage:
             "versions": versions(),
         }
         write_json(self.folder / STAGE_FILE, record)
-        (self.folder / BEGUN_FILE).unlink(missing_ok=True)
+        for file in (BEGUN_FILE, LOCK_FILE):
+            (self.folder / file).unlink(missing_ok=True)
         self._unlock()
 
     def _identity(self) -> dict[str, Any]:

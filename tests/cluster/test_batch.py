@@ -1,4 +1,4 @@
-"""Batch scripts as they are submitted; those of 1, 8 and 64 nodes lie in `tests/golden/launch`."""
+"""Batch scripts as they are submitted; those of 1, 8 and 64 nodes lie in `rendered/`."""
 
 import shlex
 import shutil
@@ -17,7 +17,7 @@ from spiritlm.errors import InputError
 
 REPO = Path(__file__).resolve().parents[2]
 TEMPLATES = REPO / "launch" / "slurm"
-GOLDEN = REPO / "tests" / "golden" / "launch"
+RENDERED = Path(__file__).parent / "rendered"
 RUN = Path("/lustre/runs/spirit-base-7b/lm")
 JOB = Job(
     "training/pretrain.py", RUN, RUN / "recipe.toml", RUN / "code", Path("/lustre/work"), "/lustre/env/bin/python"
@@ -35,10 +35,10 @@ def script(job: Job = JOB, site: SiteRecipe = SITE, name: str = "pretrain") -> s
 @pytest.mark.parametrize("nodes", [1, 8, 64])
 def test_scripts_are_those_that_were_read_before(nodes: int, request: pytest.FixtureRequest) -> None:
     found = script(replace(JOB, nodes=nodes, gpus_per_node=8, ranks_per_node=8))
-    assert found == (GOLDEN / f"pretrain-{nodes}.sbatch").read_text()
+    assert found == (RENDERED / f"pretrain-{nodes}.sbatch").read_text()
 
 
-@pytest.mark.parametrize("path", sorted([*TEMPLATES.glob("*"), *GOLDEN.glob("*.sbatch")]), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted([*TEMPLATES.glob("*"), *RENDERED.glob("*.sbatch")]), ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(path: Path) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed: apt-get install shellcheck")

@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
+import tempfile
+import time
 import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -106,28 +109,30 @@ def train(
         Trainer(recipe, Rows(), dev, VOCABULARY, "v", initial, picked).run()
 
 
-def run_ranks(ranks: int, jobs: list[dict[str, object]]) -> None:
-    """Do `jobs`, one after the other, with `ranks` processes that stay the same."""
+def run_ranks(ranks: int, jobs: list[dict[str, object]], free_port: Callable[[], int]) -> None:
+    """Do `jobs`, one after the other, with `ranks` processes that stay the same; none is waited for once one fails."""
     environment = {
         **os.environ, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "passive",
     }  # fmt: skip
     for job in jobs:
         job["port"] = free_port()
-    command = [sys.executable, __file__, json.dumps(jobs)]
-    processes = [
-        subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(ranks)
-    ]
-    errors = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * ranks, "\n".join(errors)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    with ExitStack() as stack:
+        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(ranks)]
+        command = [sys.executable, __file__, json.dumps(jobs)]
+        processes = [
+            subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stderr=log)
+            for rank, log in enumerate(logs)
+        ]
+        while any(process.poll() is None for process in processes):
+            if any(process.poll() for process in processes):
+                for process in processes:
+                    process.kill()
+            time.sleep(0.1)
+        for log in logs:
+            log.seek(0)
+        codes = [process.returncode for process in processes]
+        assert codes == [0] * ranks, "\n".join(log.read() for log in logs)
 
 
 def figures(out: Path, first: int = 1) -> np.ndarray:
@@ -138,7 +143,7 @@ def figures(out: Path, first: int = 1) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Path:
     """Runs of one process, `one` and `SHAPE`; of every layout from the beginning, `LAYOUT`, and from step 2 of the one
     before it, `from-LAYOUT`; of every shape under shared weights, `SHAPE-RANKS`; and of one process from the last."""
     root: Path = tmp_path_factory.mktemp("layouts")
@@ -154,7 +159,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             before = name
         shared = {"tensor": 2} if ranks == 2 else {"pipeline": 2}
         jobs += [{"out": str(root / f"{n}-{ranks}"), "layout": shared, "shape": s} for n, s in SHAPES.items()]
-        run_ranks(ranks, jobs)
+        run_ranks(ranks, jobs, free_port)
     train(str(root / "from-back"), {}, {}, start=str(root / before))
     return root
 

@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import warnings
@@ -104,10 +103,7 @@ def saving(writer: Any, faults: dict[str, int]) -> Any:
 def train_elsewhere(out: Path, processes: int = 1, **faults: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable]
     if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     command += [__file__, str(out), json.dumps(faults)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)

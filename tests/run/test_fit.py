@@ -1,7 +1,6 @@
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -103,12 +102,9 @@ def test_truncated_checkpoint_is_skipped(tmp_path, whole):
     assert_same(trained(tmp_path), whole)
 
 
-def test_two_processes_equal_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_two_processes_equal_one(tmp_path, free_port):
     finish(run(tmp_path / "one", dropout=0))
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [run(tmp_path / "two", dropout=0, RANK=str(rank), LOCAL_RANK=str(rank), **group) for rank in range(2)]
     for process in ranks:
         finish(process)
