@@ -1,7 +1,8 @@
 """A SLURM cluster of several nodes on this machine, for as long as a test needs it.
 
 Debian's slurmctld, slurmd and munge, with every file in one folder. As root a node is a namespace of its own (address,
-host name, processes), so that it can be switched off like a machine; else the nodes are daemons beside each other.
+host name, processes), so that it can be switched off like a machine; where that may not be made, the nodes are daemons
+beside each other.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class MiniSlurm:
         """`tag`: at most five letters that tell this cluster's network from another's."""
         self.folder, self.tag, self.gpus = folder, tag, gpus
         self.names = [f"node{number + 1}" for number in range(nodes)]
-        self.isolated = os.getuid() == 0
+        self.isolated = _may_make_namespaces(tag)
         self.subnet = f"10.{secrets.randbelow(120) + 64}.{secrets.randbelow(254)}"
         self.port = _free_ports(len(self.names) + 2)
 
@@ -208,10 +209,11 @@ class MiniSlurm:
 
     def _pretended_gpus(self) -> Path:
         """Character devices, which gres.conf wants and nobody opens."""
-        if not self.isolated:
+        try:
+            for number in range(self.gpus):
+                os.mknod(self.folder / f"gpu{number}", 0o020666, os.makedev(1, 3))
+        except PermissionError:
             return Path("/dev/tty")
-        for number in range(self.gpus):
-            os.mknod(self.folder / f"gpu{number}", 0o020666, os.makedev(1, 3))
         return self.folder / "gpu"
 
     def _address(self, number: int) -> str:
@@ -223,7 +225,8 @@ class MiniSlurm:
         inside = (
             f"mount --bind {self.folder}/hosts.{name} /etc/hosts && exec slurmd -f {self.folder}/slurm.conf -N {name}"
         )
-        unshare = ["unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "bash", "-c", inside]
+        user = [] if os.getuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
+        unshare = ["unshare", *user, "--mount", "bash", "-c", inside]
         subprocess.run(unshare, env=self.environment, check=True)
 
     def _start_namespace(self, number: int) -> None:
@@ -266,6 +269,17 @@ class MiniSlurm:
     def _remove_network(self, number: int) -> None:
         _sh("ip", "link", "del", f"{self.tag}v{number}", check=False)
         _sh("ip", "netns", "del", f"{self.tag}-{self.names[number]}", check=False)
+
+
+def _may_make_namespaces(tag: str) -> bool:
+    """Whether nodes can be namespaces: root may, unless it is that of a container without the right to."""
+    if os.getuid() != 0:
+        return False
+    made = subprocess.run(["ip", "netns", "add", f"{tag}-try"], capture_output=True).returncode == 0
+    bridged = subprocess.run(["ip", "link", "add", f"{tag}t", "type", "bridge"], capture_output=True).returncode == 0
+    _sh("ip", "netns", "del", f"{tag}-try", check=False)
+    _sh("ip", "link", "del", f"{tag}t", check=False)
+    return made and bridged
 
 
 def _sh(*command: str, check: bool = True) -> None:
