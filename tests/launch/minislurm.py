@@ -16,6 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "unshare", "nsenter", "ip")
@@ -120,9 +121,9 @@ class MiniSlurm:
             self._remove_network(number)
             return
         daemon = int((self.folder / f"slurmd.{name}.pid").read_text())
-        below = _descendants(daemon)
-        for process in [daemon, *below]:
-            os.kill(process, signal.SIGKILL)
+        for process in [daemon, *_tasks(name)]:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     def start_node(self, number: int) -> None:
         if self.isolated:
@@ -290,10 +291,14 @@ def _user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _descendants(process: int) -> list[int]:
-    told = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False).stdout
-    children = [int(line) for line in told.split()]
-    return children + [below for child in children for below in _descendants(child)]
+def _tasks(node: str) -> list[int]:
+    """Processes that SLURM started on a node."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"SLURMD_NODENAME={node}\0".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
 
 
 def _free_ports(count: int) -> int:
