@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import shutil
 import signal
@@ -121,7 +122,7 @@ class MiniSlurm:
             self._remove_network(number)
             return
         daemon = int((self.folder / f"slurmd.{name}.pid").read_text())
-        for process in [daemon, *_tasks(name)]:
+        for process in [daemon, *processes(f"SLURMD_NODENAME={name}")]:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
@@ -291,12 +292,13 @@ def _user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _tasks(node: str) -> list[int]:
-    """Processes that SLURM started on a node."""
+def processes(variable: str, command: str = "") -> list[int]:
+    """Those with a variable (`NAME=VALUE`) in their environment and a command line that matches `command`."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if f"SLURMD_NODENAME={node}\0".encode() in (folder / "environ").read_bytes():
+            mine = f"{variable}\0".encode() in (folder / "environ").read_bytes()
+            if mine and re.search(command.encode(), (folder / "cmdline").read_bytes()):
                 found.append(int(folder.name))
     return found
 

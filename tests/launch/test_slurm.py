@@ -19,7 +19,7 @@ import pytest
 from spiritlm.run.files import read_json, read_jsonl
 from spiritlm.run.metrics import read_metrics
 
-from .minislurm import MiniSlurm
+from .minislurm import MiniSlurm, processes
 
 REPO = Path(__file__).resolve().parents[2]
 SITE = """
@@ -278,17 +278,3 @@ def ranks(job: str) -> list[int]:
 def tasks(number: int) -> list[int]:
     """Processes of an array's task that run the pipeline."""
     return processes(f"SLURM_ARRAY_TASK_ID={number}", r"python[^\0]*\0[^\0]*launch_pickled_pipeline\0")
-
-
-def processes(variable: str, command: str) -> list[int]:
-    """Those with a variable in their environment and a command line that matches."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            mine = f"{variable}\0" in (folder / "environ").read_text()
-            runs = re.search(command, (folder / "cmdline").read_text())
-        except (OSError, UnicodeDecodeError):
-            continue
-        if mine and runs:
-            found.append(int(folder.name))
-    return found
