@@ -35,6 +35,7 @@ from spiritlm.alignment.words import Lag, windows
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.mel import FLOOR, FRAME_RATE, MELS, SAMPLE_RATE, log_mel
 from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest, splits_of
+from spiritlm.corpus.sounds import draw_hours
 from spiritlm.errors import InputError
 from spiritlm.pipelines.align import Aligned, AlignSpeech, accuracy, word_starts
 from spiritlm.run.files import atomic_path, read_json, write_json
@@ -44,6 +45,7 @@ from spiritlm.run.progress import track
 from spiritlm.run.rejects import Rejects
 from spiritlm.run.stage import Input, Stage, StageRecipe, is_main_process
 from spiritlm.run.workers import map_in_workers
+from spiritlm.scoring.error_rates import error_rate
 
 MEL_FILE, UNREADABLE_FILE = "mel.npy", "unreadable.json"
 LAG_SENTENCES = 300
@@ -90,7 +92,7 @@ class Crop:
 
 
 def train_aligner(recipe: TrainAlignerRecipe, stage: Stage) -> dict[str, Any]:
-    documents = _choose(read_manifest(recipe.speech, "train"), recipe.max_hours, recipe.training.seed)
+    documents = draw_hours(read_manifest(recipe.speech, "train"), recipe.max_hours, recipe.training.seed)
     crops, left_out = _crops(documents, recipe)
     with process_group() as (rank, world_size):
         if recipe.batch_size % world_size:
@@ -115,12 +117,6 @@ def train_aligner(recipe: TrainAlignerRecipe, stage: Stage) -> dict[str, Any]:
         (stage.folder / MEL_FILE).unlink()
         (stage.folder / UNREADABLE_FILE).unlink()
     return counts
-
-
-def _choose(documents: list[SpokenDocument], max_hours: float, seed: int) -> list[SpokenDocument]:
-    order = np.random.default_rng(seed).permutation(len(documents))
-    seconds = np.cumsum([documents[i].duration for i in order])
-    return [documents[i] for i in order[: np.searchsorted(seconds, 3600 * max_hours) + 1]]
 
 
 def _crops(documents: Sequence[SpokenDocument], recipe: TrainAlignerRecipe) -> tuple[list[Crop], int]:
@@ -241,17 +237,16 @@ def _measure(recipe: TrainAlignerRecipe, aligner: MelCtcModel, folder: Path) -> 
         return {}
     documents = read_manifest(recipe.speech, "dev")
     crops, _ = _crops(documents, recipe)
-    root, wrong, letters = corpus_root(recipe.speech), 0, 0
+    root, pairs = corpus_root(recipe.speech), []
     for crop in track(crops, "letters", len(crops)):
         mel = _mel_of_sentences((root / documents[crop.document].audio, [(crop.first, crop.frames)]))
         if not isinstance(mel, str):
             heard = _heard(aligner.log_probs_of_mel(torch.from_numpy(mel).float()))
-            wrong += _edit_distance(heard, crop.labels)
-            letters += len(crop.labels)
+            pairs.append((crop.labels.tolist(), heard.tolist()))
     step = AlignSpeech(recipe.speech, folder, recipe.margin, min_score=-math.inf)
     found = step.run(iter(track(documents, "align", len(documents))))
     errors = accuracy(word_starts(item) for item in found if isinstance(item, Aligned))
-    return {"recordings": len(documents), "cer": round(wrong / max(1, letters), 4), "start_error": errors}
+    return {"recordings": len(documents), "cer": round(error_rate(pairs).value, 4), "start_error": errors}
 
 
 def _heard(log_probs: np.ndarray) -> np.ndarray:
@@ -259,16 +254,6 @@ def _heard(log_probs: np.ndarray) -> np.ndarray:
     best = log_probs.argmax(axis=1)
     changed = np.concatenate([[True], best[1:] != best[:-1]])
     return best[changed & (best != BLANK)]
-
-
-def _edit_distance(heard: np.ndarray, true: np.ndarray) -> int:
-    """Labels to insert, delete or replace."""
-    row = np.arange(len(true) + 1)
-    for label in heard:
-        replaced = np.minimum(row[:-1] + (true != label), row[1:] + 1)
-        row = np.concatenate([row[:1] + 1, replaced])
-        row = np.minimum.accumulate(row - np.arange(len(row))) + np.arange(len(row))  # insertions
-    return int(row[-1])
 
 
 if __name__ == "__main__":

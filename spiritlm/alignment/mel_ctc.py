@@ -16,18 +16,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spiritlm.alignment.words import Alphabet, Lag
 from spiritlm.audio.mel import FLOOR, FRAME_RATE, MELS, log_mel
-from spiritlm.config import Recipe, validate_recipe
-from spiritlm.errors import InputError
-from spiritlm.run.files import atomic_path, read_json, write_json
+from spiritlm.config import Recipe
 from spiritlm.run.fit import training_device
+from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 BLANK, SEPARATOR = 0, 1
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 """Ids from 2 on; 0 is the blank, 1 the space between words."""
@@ -137,21 +133,13 @@ class MelCtcModel:
 
     def save_pretrained(self, folder: Path) -> None:
         """Write `model.safetensors` and `config.json` into `folder`, which is made if absent."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / MODEL_FILE) as temporary:
-            save_file(self.model.state_dict(), temporary)
-        write_json(folder / CONFIG_FILE, self.config.model_dump(mode="json"))
+        save_model(folder, self.config.model_dump(mode="json"), self.model.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> MelCtcModel:
         """Raises `InputError` where `folder` holds no model of this kind, or files that do not fit together."""
-        config = validate_recipe(MelCtcConfig, read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
-        model = MelCtc(config.shape)
-        try:
-            model.load_state_dict(load_file(folder / MODEL_FILE))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise InputError(f"{folder / MODEL_FILE}: not the weights of this model: {first}") from None
+        config = read_config(folder, MelCtcConfig)
+        model = load_weights(MelCtc(config.shape), read_tensors(folder / MODEL_FILE), folder / MODEL_FILE)
         return cls(model.to(training_device()), config)
 
 

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from spiritlm.alignment.mel_ctc import CONFIG_FILE, MelCtcConfig, MelCtcModel
+from spiritlm.alignment.mel_ctc import MelCtcConfig, MelCtcModel
 from spiritlm.alignment.words import Alphabet, Lag
 from spiritlm.errors import InputError
 from spiritlm.run.files import read_json
 from spiritlm.run.fit import training_device
+from spiritlm.run.weights import CONFIG_FILE
 
 SAMPLE_RATE = 16_000
 WINDOW, OVERLAP = 30.0, 2.0

@@ -13,6 +13,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ from spiritlm.config import Recipe
 from spiritlm.errors import InputError, Stopped
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.metrics import Metrics, Tracker
+from spiritlm.run.optimizers import OptimizerName, optimizer_of
 from spiritlm.run.progress import progress
 from spiritlm.run.signals import StopFlag
 from spiritlm.run.stage import is_main_process
@@ -39,6 +41,8 @@ class FitRecipe(Recipe):
     """How long and how fast to train."""
 
     steps: PositiveInt
+    optimizer: OptimizerName = "adamw"
+    """muon: see `spiritlm/run/optimizers.py`."""
     learning_rate: PositiveFloat = 2e-3
     """At the end of the warm-up."""
     final_fraction: float = 0.02
@@ -65,13 +69,15 @@ def fit(
     recipe: FitRecipe,
     folder: Path,
     label: str = "train",
+    before_step: Callable[[int], None] = lambda step: None,
 ) -> dict[str, float]:
     """Train `model` in place, from the newest checkpoint in `folder/checkpoints` if there is one.
 
-    `loss_fn(model, batch)` gives scalars by name; `loss` is minimised, the others are logged.
-    `batches(step)`, steps from 0, is a pure function; under torchrun each rank gives its own part of the batch, and
-    gradients and losses are averaged over the ranks. Parameters are averaged, buffers are not. Runs on CUDA where
-    there is one and leaves the model there, in training mode.
+    `loss_fn(model, batch)` gives scalars by name; `loss` is minimised, the others are logged and shown.
+    `batches(step)`, steps from 0, is a pure function, called one step early in a thread; under torchrun each rank
+    gives its own part of the batch, and gradients and losses are averaged over the ranks. Parameters are averaged,
+    buffers are not. Runs on CUDA where there is one and leaves the model there, in training mode. `before_step(step)`
+    may change the model; what it does follows from the step, the weights and the batches, so that a resume repeats it.
 
     Returns the last step's losses and `skipped`, the number of steps whose loss or gradient was not finite.
     Raises `Stopped` after a stop signal, with the state saved, and `InputError` after `max_skipped` such steps in
@@ -82,16 +88,19 @@ def fit(
     model.to(device).train()
     loop = _Loop(model, recipe, Checkpoints(folder / "checkpoints", recipe.checkpoint), device)
     loop.resume()
+    ahead = _ReadAhead(batches, recipe.steps)
     with (
+        ahead,
         StopFlag() as stop,
         Metrics(folder, recipe.trackers, loop.step) as metrics,
         progress(label, recipe.steps, loop.step) as bar,
     ):
         while loop.step < recipe.steps:
-            figures = loop.train_step(loss_fn, batches)
+            before_step(loop.step)
+            figures = loop.train_step(loss_fn, ahead)
             if loop.step % recipe.log_every == 0 or loop.step == recipe.steps:
                 metrics.log(loop.step, **figures)
-            bar.advance(note=f"loss {figures['loss']:.3f}")
+            bar.advance(note=" · ".join(f"{name} {value:.4g}" for name, value in loop.losses.items()))
             stopping = stop.agreed()
             if stopping or loop.step == recipe.steps or loop.checkpoints.due(loop.step):
                 saved = loop.save()
@@ -123,6 +132,29 @@ def process_group() -> Iterator[tuple[int, int]]:
         dist.destroy_process_group()
 
 
+class _ReadAhead:
+    """`batches`, with the batch of the next step read in a thread while this one computes."""
+
+    def __init__(self, batches: Callable[[int], Batch], steps: int) -> None:
+        self.batches, self.steps = batches, steps
+        self._next: tuple[int, Future[Batch]] | None = None
+
+    def __enter__(self) -> _ReadAhead:
+        self._reader = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._reader.shutdown(cancel_futures=True)
+
+    def __call__(self, step: int) -> Batch:
+        if self._next is None or self._next[0] != step:
+            self._next = step, self._reader.submit(self.batches, step)
+        batch = self._next[1].result()
+        if step + 1 < self.steps:
+            self._next = step + 1, self._reader.submit(self.batches, step + 1)
+        return batch
+
+
 class _Loop:
     """State of one training run; everything but the weights and the optimizer fits a line of JSON."""
 
@@ -133,9 +165,7 @@ class _Loop:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, fused=True
-        )
+        self.optimizer = optimizer_of(model, recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
         self.losses: dict[str, float] = {}
 

@@ -16,17 +16,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from spiritlm.audio.mel import MELS, SAMPLE_RATE
-from spiritlm.config import Recipe, validate_recipe
+from spiritlm.config import Recipe
 from spiritlm.errors import InputError
-from spiritlm.run.files import atomic_path, read_json, write_json
+from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 from spiritlm.synthesis.griffin_lim import griffin_lim
 
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 LONGEST = 250
 """Units of time that one deduplicated unit can last when it is predicted: 10 s at 25 Hz."""
 
@@ -195,19 +192,11 @@ class RegressionDecoder:
 
     def save_pretrained(self, folder: Path) -> None:
         """Write `model.safetensors` and `config.json` into `folder`, which is made if absent."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / MODEL_FILE) as temporary:
-            save_file(self.model.state_dict(), temporary)
-        write_json(folder / CONFIG_FILE, self.config.model_dump(mode="json"))
+        save_model(folder, self.config.model_dump(mode="json"), self.model.state_dict())
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> RegressionDecoder:
         """Raises `InputError` where `folder` holds no decoder of this kind, or files that do not fit together."""
-        config = validate_recipe(RegressionConfig, read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
-        model = UnitToMel(config)
-        try:
-            model.load_state_dict(load_file(folder / MODEL_FILE))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            first = str(error).splitlines()[0]
-            raise InputError(f"{folder / MODEL_FILE}: not the weights of this decoder: {first}") from None
+        config = read_config(folder, RegressionConfig)
+        model = load_weights(UnitToMel(config), read_tensors(folder / MODEL_FILE), folder / MODEL_FILE)
         return cls(model, config)

@@ -25,9 +25,11 @@ folder, fault = Path(sys.argv[1]), sys.argv[2]
 kind, _, at = fault.partition(":")
 
 with process_group() as (rank, world):
-    def batches(step):
+    def before_step(step):
         if kind != "none" and step == int(at):
             os.kill(os.getpid(), signal.SIGKILL if kind == "kill" else signal.SIGTERM)
+
+    def batches(step):
         generator = torch.Generator().manual_seed(step)
         return {"x": torch.randn(8, 4, generator=generator)[rank::world]}
 
@@ -39,7 +41,7 @@ with process_group() as (rank, world):
     dropout = float(sys.argv[3])
     model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Dropout(dropout), torch.nn.Linear(16, 1))
     recipe = FitRecipe(steps=6, warmup_steps=2, log_every=1, checkpoint=CheckpointPolicy(every=2, keep_last=1))
-    fit(model, loss_fn, batches, recipe, folder)
+    fit(model, loss_fn, batches, recipe, folder, before_step=before_step)
     if rank == 0:
         torch.save(model.state_dict(), folder / "final.pt")
 """
@@ -145,12 +147,14 @@ def test_finished_run_is_not_trained_again(tmp_path):
 
 
 def test_signal_in_the_last_step_is_too_late(tmp_path):
-    def batches(step):
+    def before_step(step):
         if step == RECIPE.steps - 1:
             os.kill(os.getpid(), signal.SIGUSR1)
-        return {"x": torch.ones(2, 3)}
 
-    fit(torch.nn.Linear(3, 1), lambda model, batch: {"loss": model(batch["x"]).sum()}, batches, RECIPE, tmp_path)
+    def loss_fn(model, batch):
+        return {"loss": model(batch["x"]).sum()}
+
+    fit(torch.nn.Linear(3, 1), loss_fn, lambda step: {"x": torch.ones(2, 3)}, RECIPE, tmp_path, before_step=before_step)
 
 
 def test_stopped_names_the_step(tmp_path):

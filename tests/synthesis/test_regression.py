@@ -100,7 +100,7 @@ def test_folder_of_another_kind(decoder, tmp_path):
         RegressionDecoder.from_pretrained(tmp_path)
     decoder.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"short")
-    with pytest.raises(InputError, match=r"model.safetensors: not the weights") as caught:
+    with pytest.raises(InputError, match=r"model.safetensors: not a safetensors file") as caught:
         RegressionDecoder.from_pretrained(tmp_path)
     assert "\n" not in str(caught.value)
     (tmp_path / "config.json").write_text('{"type": "hifi-gan"}')
