@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,22 @@ from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path
 
 
-def read_audio(path: str | Path, sample_rate: int) -> np.ndarray:
+def read_audio(path: str | Path, sample_rate: int, start: float = 0.0, end: float = math.inf) -> np.ndarray:
     """Read `path` as float32 `[samples]` in [-1, 1]: channels averaged, then resampled to `sample_rate` (Hz).
 
-    Raises `InputError` for a file that is absent, is not audio, is empty or holds non-finite samples.
+    `start`, `end`: seconds; what is outside them is not read, so nothing may be left. Raises `InputError` for a file
+    that is absent, is not audio, is empty or holds non-finite samples.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: expected an audio file, but there is none")
     try:
-        channels, file_rate = soundfile.read(path, dtype="float32", always_2d=True)  # [samples, channels]
+        with soundfile.SoundFile(path) as file:
+            file_rate = file.samplerate
+            first = min(round(start * file_rate), file.frames)
+            last = round(min(end * file_rate, file.frames))
+            file.seek(first)
+            channels = file.read(max(0, last - first), dtype="float32", always_2d=True)  # [samples, channels]
     except soundfile.LibsndfileError as error:
         raise InputError(f"{path}: expected an audio file, but it cannot be read: {error.error_string}") from None
     if not len(channels):

@@ -35,11 +35,11 @@ _LEFT = (WINDOW - HOP) // 2
 
 
 @cache
-def mel_filterbank() -> torch.Tensor:
-    """float32 `[80, 201]`: Slaney's mel filters over the bins of the Fourier transform."""
+def mel_filterbank(mels: int = MELS) -> torch.Tensor:
+    """float32 `[mels, 201]`: Slaney's mel filters over the bins of the Fourier transform."""
     from librosa.filters import mel as slaney_filters  # seconds to import
 
-    return torch.from_numpy(slaney_filters(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=MELS))
+    return torch.from_numpy(slaney_filters(sr=SAMPLE_RATE, n_fft=WINDOW, n_mels=mels))
 
 
 def frame_count(samples: int) -> int:
