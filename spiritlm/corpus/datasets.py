@@ -61,24 +61,28 @@ class SourceRecipe(Recipe):
     """Poisson: share of the words that are spoken (GLM-4-Voice: eta)."""
     sentences: tuple[int, int] = (1, 1)
     """Sentences, asr, tts: least and most sentences of a turn or a pair."""
+    words: tuple[int, int] | None = None
+    """Asr, tts: least and most words of a pair, wherever sentences end. None: pairs of whole sentences."""
 
     @model_validator(mode="after")
     def _check(self) -> SourceRecipe:
-        for name in ("text_words", "speech_words", "sentences"):
-            least, most = getattr(self, name)
+        bounds = {name: getattr(self, name) for name in ("text_words", "speech_words", "sentences", "words")}
+        for name, (least, most) in ((name, bound) for name, bound in bounds.items() if bound):
             if not 1 <= least <= most < 1 << 31:
                 raise InputError(f"mixture.{name} = [{least}, {most}]: expected 1 <= least <= most")
         return self
 
     def settings(self) -> np.ndarray:
         """float64 `[4]` for `samplers.cut`."""
-        given: tuple[float, ...] = (*self.sentences, 0, 0)
+        given: tuple[float, ...] = (*self.sentences, *(self.words or (0, 0)))
         if self.kind == "spans":
             given = (*self.text_words, *self.speech_words)
         elif self.kind == "poisson":
             given = (self.poisson_mean, self.spoken_share, 0, 0)
         elif self.kind in ("text", "speech"):
             given = (0, 0, 0, 0)
+        elif self.kind == "sentences":
+            given = (*self.sentences, 0, 0)
         return np.array(given, dtype=np.float64)
 
 

@@ -32,3 +32,8 @@ def pair_win(right: float, wrong: float) -> float:
     if abs(right - wrong) < TIE:
         return 0.5
     return float(right > wrong)
+
+
+def percent(value: float, standard_error: float) -> str:
+    """Both as percentages, to be read."""
+    return f"{100 * value:.1f} ± {100 * standard_error:.1f}"
