@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `conformance`, from any folder and under PYTHONSAFEPATH
 
-from conformance import glm, slamkit, spirit
+from conformance import glm, hubert, slamkit, spirit, vq_whisper
 from conformance.registry import Case, Report, check_for
 
-FAMILIES = (spirit, glm, slamkit)
+FAMILIES = (spirit, hubert, glm, vq_whisper, slamkit)
 """Importing a family registers its checks."""
 
 

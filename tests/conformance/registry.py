@@ -117,6 +117,12 @@ class Case:
         """A JSON file of the folder."""
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
+    def sibling(self, key: str) -> Path:
+        """The folder beside this one that field `key` of `config.json` names first."""
+        named = self.folder.parent / self.read("config.json")[key].split()[0]
+        suffixed = named.with_name(named.name + self.folder.name.partition("-")[1] + self.folder.name.partition("-")[2])
+        return suffixed if suffixed.is_dir() else named
+
 
 Check = Callable[[Case], None]
 CHECKS: dict[str, Check] = {}
