@@ -8,12 +8,13 @@ with the shards that are left.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pydantic import PositiveFloat
 
 from spiritlm.pipelines.documents import ReadDocuments, cut_into_shards
-from spiritlm.pipelines.encode import EncodeSpeech
+from spiritlm.pipelines.encode import EncodeSpeech, changed_by_bf16
 from spiritlm.pipelines.executor import ExecutorRecipe, run_pipeline
 from spiritlm.pipelines.shards import WriteShard, join_shards, once
 from spiritlm.run.program import run_program
@@ -22,6 +23,7 @@ from spiritlm.tokens.layout import LayoutRecipe
 from spiritlm.tokens.text import load_text_tokenizer
 from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.loading import load_speech_tokenizer
+from spiritlm.units.protocol import Precision
 
 
 class EncodeRecipe(StageRecipe):
@@ -35,6 +37,8 @@ class EncodeRecipe(StageRecipe):
     """Take recordings without a transcript, each stretch of speech as a document; else they are rejected."""
     shard_hours: PositiveFloat = 0.5
     """Hours of audio of a shard; on a cluster, give each at least ten minutes of work."""
+    precision: Precision = "fp32"
+    """bf16 takes half the time on a GPU and changes a few units; how many is measured and printed."""
     executor: ExecutorRecipe = ExecutorRecipe()
     max_bad_fraction: float = 0.01
     """Largest share of recordings that may be rejected."""
@@ -56,13 +60,21 @@ def encode(recipe: EncodeRecipe, stage: Stage) -> dict[str, Any]:
     model, rates = recipe.units / "model", {"semantic": tokenizer.rate}
     steps = [
         ReadDocuments(work),
-        EncodeSpeech(recipe.speech, model, stage.folder, recipe.max_pause, recipe.untranscribed),
+        EncodeSpeech(recipe.speech, model, stage.folder, recipe.max_pause, recipe.untranscribed, recipe.precision),
         WriteShard(work, stage.folder, rates),
     ]
 
     def run() -> dict[str, Any]:
+        figures: dict[str, Any] = {}
+        if recipe.precision == "bf16":
+            figures["changed_by_bf16"] = round(changed_by_bf16(recipe.speech, model), 5)
+            print(f"  bf16 changes {100 * figures['changed_by_bf16']:.2f} % of the units")
+        started = time.monotonic()
         run_pipeline(steps, len(shards.splits), work / "log", recipe.executor, "encode")
-        return join_shards(work, shards.splits, stage.folder, vocabulary, recipe.max_bad_fraction, shards.documents)
+        seconds = time.monotonic() - started
+        joined = join_shards(work, shards.splits, stage.folder, vocabulary, recipe.max_bad_fraction, shards.documents)
+        print(f"  {shards.hours:.2f} h of audio in {seconds:.1f} s: {shards.hours / seconds:.4f} hours a second")
+        return {**figures, "hours": round(shards.hours, 3), **joined}
 
     return {"vocabulary": vocabulary.size, **once(stage.folder, work, run)}
 

@@ -1,4 +1,4 @@
-"""The text tokenizer: a sentencepiece unigram model over the training texts, or one that exists.
+"""The text tokenizer: a sentencepiece BPE model over the training texts, or one that exists.
 
 In:  a corpus (speak, ingest or align): training transcripts, and `stories.jsonl` where it has text-only stories.
 Out: `text.model` (sentencepiece) or `text.json` (a Hugging Face fast tokenizer), and `text-tokenizer.json`.
@@ -50,6 +50,7 @@ def _train(texts: list[str], vocabulary_size: int) -> bytes:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=model,
+            model_type="bpe",
             vocab_size=vocabulary_size,
             hard_vocab_limit=False,
             byte_fallback=True,

@@ -30,20 +30,24 @@ class Shards:
     """That have a transcript."""
     sentences_without_words: int
     """Of these; each will count as one long word."""
+    hours: float
+    """Of audio."""
 
 
 def cut_into_shards(corpus: Path, work: Path, hours: float) -> Shards:
     """Write manifests of runs of documents, of about `hours` of audio each, to `work/input`, unless they are there."""
     folder = work / INPUT
     if (folder / SHARDS_FILE).is_file():
-        found = read_json(folder / SHARDS_FILE)
+        found = {"hours": 0.0, **read_json(folder / SHARDS_FILE)}
         return Shards(**{**found, "splits": tuple(found["splits"])})
     names, splits = splits_of(corpus), list[str]()
     folder.mkdir(parents=True, exist_ok=True)
     total = told = unaligned = 0
+    seconds = 0.0
     for split in names:
         documents = read_manifest(corpus, split)
         total += len(documents)
+        seconds += sum(document.duration for document in documents)
         sentences = [sentence for document in documents for sentence in document.sentences if sentence.text]
         told += len(sentences)
         unaligned += sum(not sentence.words for sentence in sentences)
@@ -51,7 +55,7 @@ def cut_into_shards(corpus: Path, work: Path, hours: float) -> Shards:
             write_manifest(folder, _name(len(splits)), documents[first:end])
             splits.append(split)
     write_json(folder / CORPUS_FILE, {"root": str(corpus_root(corpus).absolute())})
-    shards = Shards(tuple(splits), total, told, unaligned)
+    shards = Shards(tuple(splits), total, told, unaligned, seconds / 3600)
     write_json(folder / SHARDS_FILE, asdict(shards))
     return shards
 

@@ -1,0 +1,54 @@
+"""Take a tokenizer that exists as a stage, for encode, measure and export.
+
+In:  `folder`: one of ours, or a published VQ-Whisper (`glm-4-voice-tokenizer`); or `hubert` and `quantizer`: a
+     published HuBERT (`.pt`, or a Hugging Face folder) and the centroids or the linear quantizer of its `layer`.
+Out: `model/`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveFloat, PositiveInt
+
+from spiritlm.errors import InputError
+from spiritlm.run.program import run_program
+from spiritlm.run.stage import Stage, StageRecipe
+from spiritlm.units.hubert_checkpoint import from_published
+from spiritlm.units.loading import load_speech_tokenizer
+from spiritlm.units.protocol import SpeechTokenizer
+
+
+class ImportUnitsRecipe(StageRecipe):
+    folder: Path | None = None
+    hubert: Path | None = None
+    quantizer: Path | None = None
+    layer: PositiveInt = 11
+    """Of the HuBERT, from 1 (Spirit LM: 11)."""
+    chunk_seconds: PositiveFloat = 100.0
+    """Of the HuBERT: longer recordings are encoded in pieces that know nothing of each other."""
+    published: bool = False
+    """Of the HuBERT: its published lengths and its published rule for blanks."""
+
+
+def import_units(recipe: ImportUnitsRecipe, stage: Stage) -> dict[str, Any]:
+    tokenizer: SpeechTokenizer
+    if recipe.folder and not recipe.hubert and not recipe.quantizer:
+        tokenizer = load_speech_tokenizer(recipe.folder)
+    elif recipe.hubert and recipe.quantizer and not recipe.folder:
+        tokenizer = from_published(
+            recipe.hubert,
+            recipe.quantizer,
+            recipe.layer,
+            chunk_seconds=recipe.chunk_seconds,
+            published=recipe.published,
+        )
+    else:
+        raise InputError("expected folder, or hubert and quantizer")
+    tokenizer.save_pretrained(stage.folder / "model")
+    return {"rate": tokenizer.rate, "vocabulary_size": tokenizer.vocabulary_size}
+
+
+if __name__ == "__main__":
+    run_program("import units", ImportUnitsRecipe, import_units, __doc__)
