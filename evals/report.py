@@ -1,4 +1,4 @@
-"""The run in one page: loss curves, StoryCloze, what the model says, time and memory of every stage.
+"""The run in one page: loss curves, StoryCloze, speech recognition, what the model says, time and memory.
 
 In:  the folders of all stages of a run.   Out: `report.html`, self-contained.
 """
@@ -18,9 +18,16 @@ from spiritlm.run.files import read_json
 from spiritlm.run.metrics import read_metrics
 from spiritlm.run.page import Page, audio, cards, figure, table
 from spiritlm.run.program import run_program
-from spiritlm.run.stage import Input, Stage, StageRecipe, read_stage
+from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe, read_stage
+from spiritlm.scoring.accuracy import percent
+from spiritlm.suites import asr
 
 COLORS = {"text": "#2457c5", "semantic": "#c5562b"}
+CLOZE_COLUMNS = {"model": "mean", "model, sum": "sum", "trigram": "ngram"}
+BAR_COLORS = {"model": "#2457c5", "apart": "#c5562b", "trigram": "#a9b2c3"}
+APART = " Apart: a model trained on as many tokens of text and speech, without interleaving or pairs."
+EXAMPLES = 6
+"""Sentences shown as they were heard."""
 GIVEN = {"text": "read", "speech": "heard"}
 
 
@@ -32,6 +39,9 @@ class ReportRecipe(StageRecipe):
     lm: Input
     voice: Input
     model: Input
+    lm_apart: OptionalInput = None
+    """The run without interleaving that the results compare with."""
+    model_apart: OptionalInput = None
     results: Input
     samples: Input
 
@@ -49,11 +59,18 @@ def report(recipe: ReportRecipe, stage: Stage) -> dict[str, Any]:
     )
     page.section(
         "StoryCloze: which ending belongs to the story?",
-        figure(_cloze_bars(results["storycloze"]), "StoryCloze accuracy in four directions"),
-        _cloze_table(results["storycloze"]),
+        figure(_cloze_bars(_cloze_columns(results)), "StoryCloze accuracy in four directions"),
+        _cloze_table(_cloze_columns(results)),
         note="Held-out stories; T is text, S is speech: S>T hears the story and reads the endings. Both endings are "
         "spoken by the story's voice in its mood, and every ending is once right and once wrong, so that a "
-        "scorer that does not understand the story is at chance (50 %). ± is one standard error.",
+        "scorer that does not understand the story is at chance (50 %). ± is one standard error." + APART,
+    )
+    page.section(
+        "Does it write down what it hears?",
+        _asr_table(results),
+        _asr_examples(results["asr"]["items"]),
+        note="Sentences of held-out stories, heard and then written by the language model, prompted with the marker "
+        "of its training pairs; the likeliest token each time.",
     )
     samples = read_json(recipe.samples / "samples.json")
     page.section(
@@ -80,7 +97,8 @@ def _headline(stages: dict[str, Any], results: dict[str, Any]) -> str:
             (f"{stages['speech']['counts']['train']['hours']:.1f} h", "of speech to train on"),
             (f"{counts['tokens'] / 1e6:.1f} M", "tokens of pretraining"),
             *((figure, f"StoryCloze {direction}") for direction, figure in cloze.items()),
-            (f"{seconds / 60:.1f} min", "for all stages"),
+            (f"{100 * results['asr']['all']['wer']:.1f} %", "of words heard wrong"),
+            (f"{seconds / 60:.1f} min", "of all stages; the two models train side by side"),
         ]
     )
 
@@ -108,31 +126,62 @@ def _loss_table(loss: dict[str, dict[str, float]]) -> str:
     return table(["dev", "model", "unigram", "gain"], rows)
 
 
-def _cloze_bars(cloze: dict[str, Any]) -> Figure:
+def _cloze_columns(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Accuracies by column and direction."""
+    cloze = results["storycloze"]
+    columns = {label: {d: row[key] for d, row in cloze.items()} for label, key in CLOZE_COLUMNS.items()}
+    if "apart" in results:
+        columns["apart"] = {d: row["mean"] for d, row in results["apart"]["storycloze"].items()}
+    return columns
+
+
+def _cloze_bars(columns: dict[str, dict[str, Any]]) -> Figure:
     picture = Figure(figsize=(9, 2.6))
     axes = picture.subplots()
-    positions = np.arange(len(cloze))
-    for offset, key, color, label in ((-0.18, "mean", "#2457c5", "model"), (0.18, "ngram", "#a9b2c3", "trigram")):
-        values = [100 * row[key]["value"] for row in cloze.values()]
-        errors = [100 * row[key]["standard_error"] for row in cloze.values()]
-        axes.bar(positions + offset, values, 0.34, yerr=errors, color=color, label=label, capsize=3)
+    directions = list(columns["model"])
+    shown = {label: color for label, color in BAR_COLORS.items() if label in columns}
+    width = 0.7 / len(shown)
+    for number, (label, color) in enumerate(shown.items()):
+        values = [100 * columns[label][d]["value"] for d in directions]
+        errors = [100 * columns[label][d]["standard_error"] for d in directions]
+        at = np.arange(len(directions)) + (number - (len(shown) - 1) / 2) * width
+        axes.bar(at, values, 0.94 * width, yerr=errors, color=color, label=label, capsize=3)
     axes.axhline(50, color="#1d2433", linewidth=1, linestyle="--", label="chance")
-    axes.set(xticks=positions, xticklabels=list(cloze), ylim=(0, 105), ylabel="% right")
+    axes.set(xticks=range(len(directions)), xticklabels=directions, ylim=(0, 105), ylabel="% right")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(ncols=3, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    axes.legend(ncols=4, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     return picture
 
 
-def _cloze_table(cloze: dict[str, Any]) -> str:
+def _cloze_table(columns: dict[str, dict[str, Any]]) -> str:
     rows = [
-        [direction, *(_percent(row[key]) for key in ("mean", "sum", "ngram")), "50.0", str(row["mean"]["pairs"])]
-        for direction, row in cloze.items()
+        [direction, *(_accuracy(column[direction]) for column in columns.values()), "50.0", str(row["pairs"])]
+        for direction, row in columns["model"].items()
     ]
-    return table(["direction", "mean log-likelihood", "sum", "trigram baseline", "chance", "n"], rows)
+    return table(["direction", *columns, "chance", "n"], rows)
 
 
-def _percent(accuracy: dict[str, float]) -> str:
-    return f"{100 * accuracy['value']:.1f} ± {100 * accuracy['standard_error']:.1f}"
+def _accuracy(found: dict[str, float]) -> str:
+    return percent(found["value"], found["standard_error"])
+
+
+def _asr_table(results: dict[str, Any]) -> str:
+    arms = {"model": results["asr"]} | ({"apart": results["apart"]["asr"]} if "apart" in results else {})
+    rows = [
+        [
+            asr.GROUPS[name],
+            *(percent(arm[name]["wer"], arm[name]["standard_error"]) for arm in arms.values()),
+            str(row["words"]),
+            str(row["sentences"]),
+        ]
+        for name, row in asr.groups(results["asr"]).items()
+    ]
+    return table(["% of words wrong", *arms, "words", "sentences"], rows)
+
+
+def _asr_examples(items: list[dict[str, Any]]) -> str:
+    shown = [items[number] for number in np.linspace(0, len(items) - 1, min(EXAMPLES, len(items))).astype(int)]
+    return table(["voice", "said", "heard"], [[item[key] for key in ("speaker", "said", "heard")] for item in shown])
 
 
 def _sample(sample: dict[str, Any], folder: Path) -> str:

@@ -1,11 +1,13 @@
-"""Evaluate an exported model: loss in each modality against what token frequencies give, and StoryCloze.
+"""Evaluate an exported model: loss in each modality against what token frequencies give, StoryCloze, and prompted
+speech recognition; beside it, where there is one, a model that was trained without interleaving.
 
-In:  an export stage and the store of an encode stage.
+In:  an export stage and the store of an encode stage; a second export stage.
 Out: `results.json` (figures and the score of every item) and `results.md` (a table).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from spiritlm.corpus.store import DocumentStore
 from spiritlm.inference.model import load_language_model
 from spiritlm.run.files import write_json, write_text
 from spiritlm.run.program import run_program
-from spiritlm.run.stage import Input, Stage, StageRecipe
-from spiritlm.scoring.loglikelihood import loglikelihood
+from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe
+from spiritlm.scoring.accuracy import percent
+from spiritlm.scoring.greedy import Prompt, greedy
+from spiritlm.scoring.loglikelihood import Request, Score, loglikelihood
 from spiritlm.scoring.ngram import NGram
-from spiritlm.suites import storycloze
+from spiritlm.suites import asr, storycloze
 from spiritlm.tokens.documents import compose, whole
 from spiritlm.tokens.interleave import MODALITIES, SPEECH, TEXT
 from spiritlm.tokens.vocabulary import Vocabulary
@@ -30,8 +34,12 @@ from spiritlm.tokens.vocabulary import Vocabulary
 
 class EvaluateRecipe(StageRecipe):
     model: Input
+    apart: OptionalInput = None
+    """A model that has read text and heard speech, never both in one document: its figures stand beside."""
     store: Input
     batch_size: PositiveInt = 32
+    asr_sentences: PositiveInt = 400
+    """Sentences to transcribe, at most; spread evenly over the split."""
     sequence_length: PositiveInt = 512
     """Row length of the dev loss."""
     unigram_rows: PositiveInt = 400
@@ -39,36 +47,59 @@ class EvaluateRecipe(StageRecipe):
 
 
 def evaluate(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
-    model = load_language_model(recipe.model)
     vocabulary = Vocabulary.load(recipe.model)
     test = DocumentStore(recipe.store, "test")
     vocabulary.require_hash(test.vocabulary.hash, recipe.store)
-    loss = _loss(model, recipe)
-    items = storycloze.read_items(test)
-    ngrams = _ngrams(recipe.store)
-    cloze: dict[str, Any] = {}
+    model = load_language_model(recipe.model)
+    loss, figures = _loss(model, recipe), _suites(model, test, recipe)
+    ngrams, items = _ngrams(recipe.store), storycloze.read_items(test)
     for direction, (_, told) in storycloze.DIRECTIONS.items():
-        cloze[direction] = storycloze.evaluate(
-            items, direction, lambda r: loglikelihood(model, r, recipe.batch_size), vocabulary
-        )
         by_ngram = storycloze.evaluate(items, direction, ngrams[told].loglikelihood, vocabulary)
-        cloze[direction]["ngram"] = by_ngram["mean"]
-    results = {
-        "task_versions": {"storycloze": storycloze.VERSION},
+        figures["storycloze"][direction]["ngram"] = by_ngram["mean"]
+    results: dict[str, Any] = {
+        "task_versions": {"storycloze": storycloze.VERSION, "asr": asr.VERSION},
         "split": "test",
         "vocabulary": vocabulary.hash,
         "loss": loss,
-        "storycloze": cloze,
+        **figures,
     }
+    if recipe.apart:
+        vocabulary.require_hash(Vocabulary.load(recipe.apart).hash, recipe.apart)
+        results["apart"] = _suites(load_language_model(recipe.apart), test, recipe)
     write_json(stage.folder / "results.json", results)
     table = _table(results)
     write_text(stage.folder / "results.md", table)
     print(table)
+    counts = {"loss": loss, **_rounded(figures)}
+    return {**counts, "apart": _rounded(results["apart"])} if recipe.apart else counts
+
+
+def _suites(model: torch.nn.Module, test: DocumentStore, recipe: EvaluateRecipe) -> dict[str, dict[str, Any]]:
+    vocabulary = test.vocabulary
+    items = storycloze.read_items(test)
+
+    def score(requests: Sequence[Request]) -> list[Score]:
+        return loglikelihood(model, requests, recipe.batch_size)
+
+    def transcribe(prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        return greedy(model, prompts, asr.end_ids(vocabulary), asr.banned_ids(vocabulary))
+
+    train = DocumentStore(recipe.store, "train")
+    speakers = {train.record(index).speaker for index in range(len(train))}
+    sentences = asr.read_items(test, recipe.asr_sentences)
     return {
-        "loss": loss,
-        "storycloze": {
-            d: [round(c["mean"]["value"], 4), round(c["mean"]["standard_error"], 4)] for d, c in cloze.items()
-        },
+        "storycloze": {d: storycloze.evaluate(items, d, score, vocabulary) for d in storycloze.DIRECTIONS},
+        "asr": asr.evaluate(sentences, transcribe, vocabulary, speakers),
+    }
+
+
+def _rounded(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Each figure and its standard error."""
+    cloze = {d: [row["mean"]["value"], row["mean"]["standard_error"]] for d, row in figures["storycloze"].items()}
+    rates = {name: [row["wer"], row["standard_error"]] for name, row in asr.groups(figures["asr"]).items()}
+    return {
+        suite: {name: [round(number, 4) for number in pair] for name, pair in found.items()}
+        for suite, found in (("storycloze", cloze), ("asr", rates))
     }
 
 
@@ -109,12 +140,24 @@ def _ngrams(store: Path) -> list[NGram]:
 def _table(results: dict[str, Any]) -> str:
     lines = ["| loss, nats a token (dev) | model | unigram |", "|---|---|---|"]
     lines += [f"| {name} | {row['model']:.3f} | {row['unigram']:.3f} |" for name, row in results["loss"].items()]
-    lines += ["", "| StoryCloze (test, chance 50) | mean LL | sum LL | trigram | n |", "|---|---|---|---|---|"]
+    apart = results.get("apart")
+    beside = " apart |" if apart else ""
+    lines += ["", f"| StoryCloze (test, chance 50) | mean LL | sum LL | trigram |{beside} n |"]
+    lines.append("|---" * (6 if apart else 5) + "|")
     for direction, row in results["storycloze"].items():
-        cells = [
-            f"{100 * row[k]['value']:.1f} ± {100 * row[k]['standard_error']:.1f}" for k in ("mean", "sum", "ngram")
-        ]
+        cells = [percent(row[k]["value"], row[k]["standard_error"]) for k in ("mean", "sum", "ngram")]
+        if apart:
+            other = apart["storycloze"][direction]["mean"]
+            cells.append(percent(other["value"], other["standard_error"]))
         lines.append(f"| {direction} | {' | '.join(cells)} | {row['mean']['pairs']} |")
+    lines += ["", f"| ASR, prompted (test), % of words wrong | WER |{beside} sentences |"]
+    lines.append("|---" * (4 if apart else 3) + "|")
+    for name, row in asr.groups(results["asr"]).items():
+        rows = [row, apart["asr"][name]] if apart else [row]
+        cells = [percent(r["wer"], r["standard_error"]) for r in rows]
+        lines.append(f"| {asr.GROUPS[name]} | {' | '.join(cells)} | {row['sentences']} |")
+    if apart:
+        lines += ["", "apart: a model trained on as many tokens of text and speech, without interleaving or pairs"]
     return "\n".join(lines) + "\n"
 
 

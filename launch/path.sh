@@ -8,28 +8,43 @@ size=${1:?usage: launch/path.sh SIZE [RUN]}
 run=${2:-runs/$size}
 python=${PYTHON:-.venv/bin/python}
 
-# stage PROGRAM RECIPE OUT [INPUT...]: an input is FIELD or FIELD:FOLDER, a folder of this run
-stage() {
-    local program=$1 recipe=$2 out=$3 started=$SECONDS input
+# compose PROGRAM RECIPE OUT [INPUT...] sets `line`; an input is FIELD or FIELD:FOLDER, a folder of this run
+compose() {
+    local program=$1 recipe=$2 input
+    line=("$python" "$program" "$(dirname "$program")/recipes/$recipe-$size.toml" "out=$run/$3")
     shift 3
-    local overrides=("out=$run/$out")
     for input in "$@"; do
-        overrides+=("${input%%:*}=$run/${input#*:}")
+        line+=("${input%%:*}=$run/${input#*:}")
     done
-    "$python" "$program" "$(dirname "$program")/recipes/$recipe-$size.toml" "${overrides[@]}"
-    printf '  %s: %d s\n' "$out" $((SECONDS - started))
+}
+
+stage() {
+    local started=$SECONDS
+    compose "$@"
+    "${line[@]}"
+    printf '  %s: %d s\n' "$3" $((SECONDS - started))
 }
 
 stage synth_data/speak.py speak speech
-stage tokenizers/fit_units.py units units speech
+stage tokenizers/train_vq_whisper.py vq-whisper units speech.main:speech
 stage tokenizers/fit_text.py text text speech
 stage tokenizers/encode.py encode store speech units text
 stage tokenizers/encode_text.py encode-text texts vocabulary:store corpus:speech
-stage training/pretrain.py pretrain lm stores.main:store stores.texts:texts
+# Two models of this size beside each other, each on half of the cores, are sooner done than one after the other.
+threads=$(((${OMP_NUM_THREADS:-$(nproc)} + 1) / 2))
+compose training/pretrain.py pretrain-apart lm-apart stores.main:store stores.texts:texts
+OMP_NUM_THREADS=$threads "${line[@]}" >>"$run/lm-apart.log" 2>&1 &
+apart=$!
+trap 'kill "$apart" 2>/dev/null; wait "$apart" 2>/dev/null || true' EXIT
+OMP_NUM_THREADS=$threads stage training/pretrain.py pretrain lm stores.main:store stores.texts:texts
+wait "$apart" || { status=$?; cat "$run/lm-apart.log" >&2; exit "$status"; }
+trap - EXIT
+echo "  lm-apart: beside it (lm-apart.log)"
 stage training/train_voice.py voice voice speech units store
 stage training/export_hf.py export model run:lm speech_tokenizer:units voice
-stage evals/run.py run results model store
+stage training/export_hf.py export model-apart run:lm-apart speech_tokenizer:units voice
+stage evals/run.py run results model apart:model-apart store
 stage evals/generate.py generate samples model speech
-stage evals/report.py report report speech units text store lm voice model results samples
+stage evals/report.py report report speech units text store lm lm_apart:lm-apart voice model model_apart:model-apart results samples
 cp "$run/report/report.html" "$run/report.html"
 echo "report: $run/report.html"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spiritlm.tokens.emit import Document, emit, empty_row, ids_of
+from spiritlm.tokens.emit import Document, Row, emit, empty_row, ids_of
 from spiritlm.tokens.interleave import SPEECH, TEXT, Span, deduplicate
-from spiritlm.tokens.samplers import GOES_ON, NEW_DOCUMENT, SPANS
+from spiritlm.tokens.samplers import ANSWER, ASR, GOES_ON, NEW_DOCUMENT, SPANS, TTS
 from spiritlm.tokens.vocabulary import Vocabulary
 
 RATES = (25.0, 12.5, 1.0)
@@ -49,18 +49,42 @@ def compose(
     document: Document, spans: Sequence[Span], vocabulary: Vocabulary, rates: Sequence[float] = RATES
 ) -> TokenSequence:
     """The whole sequence of `document` cut as `spans` say; `rates`: units per second of its streams, Hz."""
-    rows = [(*span, GOES_ON if number else NEW_DOCUMENT) for number, span in enumerate(spans)]
-    table = np.array(rows, dtype=np.int32).reshape(-1, 4)
-    speeds, ids = np.array(rates, dtype=np.float64), ids_of(vocabulary)
-    row = empty_row(emit(document, speeds, ids, SPANS, table, len(table), empty_row(0), 0))
-    emit(document, speeds, ids, SPANS, table, len(table), row, 0)
+    row = _written(
+        document, SPANS, [(*s, GOES_ON if n else NEW_DOCUMENT) for n, s in enumerate(spans)], vocabulary, rates
+    )
     return TokenSequence(row.ids.astype(np.int64), row.modality)
+
+
+def _written(
+    document: Document, kind: int, spans: Sequence[tuple[int, ...]], vocabulary: Vocabulary, rates: Sequence[float]
+) -> Row:
+    table = np.array(spans, dtype=np.int32).reshape(-1, 4)
+    speeds, ids = np.array(rates, dtype=np.float64), ids_of(vocabulary)
+    row = empty_row(emit(document, speeds, ids, kind, table, len(table), empty_row(0), 0))
+    emit(document, speeds, ids, kind, table, len(table), row, 0)
+    return row
 
 
 def span_ids(document: Document, span: Span, vocabulary: Vocabulary, rates: Sequence[float] = RATES) -> np.ndarray:
     """Ids int64 of one span, without markers."""
     around = 1 + len(vocabulary.opening(span.modality)), 1 + len(vocabulary.closing(span.modality))
     return compose(document, [span], vocabulary, rates).ids[around[0] : -around[1]]
+
+
+def pair(
+    document: Document, given: int, start: int, end: int, vocabulary: Vocabulary, rates: Sequence[float] = RATES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Words `[start, end)` as an ASR pair (`given` is `SPEECH`) or a TTS pair, int64: what is given, up to the marker
+    of the answer, and the answer without what closes it. Both are empty where one of them would be."""
+    kind = ASR if given == SPEECH else TTS
+    spans = [(given, start, end, NEW_DOCUMENT), (1 - given, start, end, ANSWER)]
+    row = _written(document, kind, spans, vocabulary, rates)
+    content = np.flatnonzero(row.frame >= 0)
+    told = content[(row.modality[content] == TEXT) == (given == SPEECH)]
+    if not len(told) or len(told) == len(content):
+        told = content[:0]
+    first, after = (told[0], told[-1] + 1) if len(told) else (0, 0)
+    return row.ids[:first].astype(np.int64), row.ids[first:after].astype(np.int64)
 
 
 @dataclass(frozen=True)

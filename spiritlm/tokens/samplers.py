@@ -62,7 +62,9 @@ def most_spans(kind: int, words: int, sentences: int) -> int:
     """Rows that hold any cut of a document."""
     if kind in (TEXT_ONLY, SPEECH_ONLY):
         return 1
-    return 2 * max(sentences, 1) if kind in (ASR, TTS, SENTENCES) else words + 1
+    if kind == SENTENCES:
+        return 2 * max(sentences, 1)
+    return 2 * max(words, 1) if kind in (ASR, TTS) else words + 1
 
 
 @compiled
@@ -190,18 +192,21 @@ def _sentences(settings: np.ndarray, key: np.uint64, words: int, sentences: np.n
 def _pairs(
     kind: int, settings: np.ndarray, key: np.uint64, words: int, sentences: np.ndarray, spans: np.ndarray
 ) -> int:
-    """ASR and TTS pairs: runs of sentences, each a document of its own that says the same words twice.
+    """ASR and TTS pairs: runs of sentences or of words, each a document of its own that says the same words twice.
 
-    `settings`: least and most sentences of a pair.
+    `settings`: least and most sentences of a pair; least and most words of one, 0 for whole sentences.
     """
-    least, most = int(settings[0]), int(settings[1])
+    by_words = settings[3] > 0
+    least, most = int(settings[2 * by_words]), int(settings[2 * by_words + 1])
+    pieces = words if by_words else len(sentences)
     given = SPEECH if kind == ASR else TEXT
     number, count = 0, 0
-    while number < len(sentences):
-        after = min(len(sentences), number + least + below(key, count, most - least + 1))
-        end = words if after == len(sentences) else sentences[after]
-        _set(spans, count, given, sentences[number], end, NEW_DOCUMENT)
-        _set(spans, count + 1, 1 - given, sentences[number], end, ANSWER)
+    while number < pieces:
+        after = min(pieces, number + least + below(key, count, most - least + 1))
+        start = number if by_words else sentences[number]
+        end = words if after == pieces else (after if by_words else sentences[after])
+        _set(spans, count, given, start, end, NEW_DOCUMENT)
+        _set(spans, count + 1, 1 - given, start, end, ANSWER)
         number, count = after, count + 2
     return count
 

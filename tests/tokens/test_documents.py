@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spiritlm.tokens import streams
-from spiritlm.tokens.documents import compose, parse, span_ids, whole, words_of
+from spiritlm.tokens.documents import compose, pair, parse, span_ids, whole, words_of
 from spiritlm.tokens.emit import Document, document_of
 from spiritlm.tokens.interleave import MODALITIES, SPEECH, TEXT, Span, deduplicate
 from spiritlm.tokens.layout import STREAMS, glm_4_voice
@@ -50,6 +50,19 @@ def test_text_speech_and_interleaved(document: Document, vocabulary: Vocabulary)
     assert mixed.modality.tolist() == [1] * 4 + [0] * (len(middle) + 1) + [1] * 3
     assert len(mixed) == len(mixed.ids) == len(middle) + 8
     assert (mixed.ids.dtype, mixed.modality.dtype) == (np.int64, np.uint8)
+
+
+def test_pairs_of_both_kinds(document: Document, vocabulary: Vocabulary) -> None:
+    v, hu = vocabulary, vocabulary.semantic.start
+    to_text, to_speech, text = v.opening(TEXT)[0], v.opening(SPEECH)[0], v.encode_text(" ".join(WORDS[2:5]))
+    speech = [hu + unit for unit in (7, 1, 2, 3, 4)]
+    given, answer = pair(document, SPEECH, 2, 5, v)
+    assert (given.tolist(), answer.tolist()) == ([v.bos, to_speech, hu + 2, hu + 3, hu + 4, to_text], text)
+    given, answer = pair(document, TEXT, 1, 5, v)
+    assert given.tolist() == [v.bos, to_text, *v.encode_text(" ".join(WORDS[1:5])), to_speech]
+    assert answer.tolist() == speech
+    for modality in (TEXT, SPEECH):
+        assert [len(part) for part in pair(document, modality, 5, 6, v)] == [0, 0]
 
 
 def test_a_cut_of_nothing(document: Document, vocabulary: Vocabulary) -> None:

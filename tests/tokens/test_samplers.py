@@ -285,6 +285,23 @@ def test_pairs_say_the_same_words_twice(
     assert all(least <= size <= least + more for size in sizes[:-1])
 
 
+@given(documents(), st.sampled_from([ASR, TTS]), st.integers(1, 4), st.integers(0, 4), KEYS)
+def test_pairs_of_words_end_anywhere(
+    document: tuple[int, list[int]], kind: int, least: int, more: int, key: int
+) -> None:
+    words, sentences = document
+    table = spans_of(kind, (1, 1, least, least + more), key, words, sentences)
+    questions, answers = table[0::2], table[1::2]
+    assert covers(questions, words)
+    assert [row[1:3] for row in questions] == [row[1:3] for row in answers]
+    given = SPEECH if kind == ASR else TEXT
+    assert {(row[0], row[3]) for row in questions} == {(given, NEW_DOCUMENT)}
+    assert {(row[0], row[3]) for row in answers} == {(1 - given, ANSWER)}
+    sizes = [end - start for _, start, end, _ in questions]
+    assert all(least <= size <= least + more for size in sizes[:-1])
+    assert 1 <= sizes[-1] <= least + more
+
+
 @given(documents(), KEYS)
 def test_documents_of_one_modality_are_one_span(document: tuple[int, list[int]], key: int) -> None:
     words, sentences = document
