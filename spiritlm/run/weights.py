@@ -58,7 +58,7 @@ def read_folder(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def read_pt(path: Path) -> Any:
-    """Tensors and plain values of a file of torch. Raises `InputError` for one that is absent or holds anything else."""
+    """Tensors and plain values of a file of torch. Raises `InputError` for one that is absent or holds more."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
