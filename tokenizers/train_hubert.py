@@ -20,7 +20,8 @@ from spiritlm.corpus.manifest import corpus_root, read_manifest, splits_of
 from spiritlm.corpus.sounds import draw_hours
 from spiritlm.errors import InputError
 from spiritlm.pipelines.unit_targets import TargetCrops, encode_targets
-from spiritlm.run.fit import FitRecipe, fit, process_group, training_device
+from spiritlm.run.device import training_device
+from spiritlm.run.fit import FitRecipe, fit, process_group
 from spiritlm.run.program import run_program
 from spiritlm.run.rejects import Rejects
 from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe, is_main_process

@@ -25,7 +25,8 @@ from spiritlm.audio.mel import SAMPLE_RATE
 from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest, splits_of
 from spiritlm.corpus.sounds import LengthBatches, Sounds, Stretch, padded
 from spiritlm.errors import InputError
-from spiritlm.run.fit import FitRecipe, fit, process_group, training_device
+from spiritlm.run.device import training_device
+from spiritlm.run.fit import FitRecipe, fit, process_group
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import track
 from spiritlm.run.rejects import Rejects

@@ -21,7 +21,7 @@ from torch import nn
 from spiritlm.alignment.words import Alphabet, Lag
 from spiritlm.audio.mel import FLOOR, FRAME_RATE, MELS, log_mel
 from spiritlm.config import Recipe
-from spiritlm.run.fit import training_device
+from spiritlm.run.device import training_device
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 
 BLANK, SEPARATOR = 0, 1

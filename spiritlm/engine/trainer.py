@@ -33,6 +33,7 @@ from spiritlm.engine.recipe import TrainerRecipe
 from spiritlm.engine.weights import Start
 from spiritlm.errors import InputError, Stopped
 from spiritlm.run.checkpoints import Checkpoints
+from spiritlm.run.device import warn_of_emulated_bf16
 from spiritlm.run.metrics import Metrics
 from spiritlm.run.progress import progress
 from spiritlm.run.signals import StopFlag
@@ -75,6 +76,8 @@ class Trainer:
         recipe.require_layout(dist.get_world_size(), vocabulary_size)
         self.recipe, self.config, self.vocabulary_hash = recipe, recipe.training, vocabulary_hash
         self.place = place()
+        if self.config.precision == "bf16" and dist.get_rank() == 0:
+            warn_of_emulated_bf16(device())
         bare_chunks = build_chunks(recipe.model, vocabulary_size, self.config.precision, recipe.parallel)
         for chunk in bare_chunks:
             chunk.z_loss = self.config.z_loss

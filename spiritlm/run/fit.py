@@ -26,6 +26,7 @@ from pydantic import PositiveFloat, PositiveInt
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError, Stopped
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
+from spiritlm.run.device import training_device, warn_of_emulated_bf16
 from spiritlm.run.metrics import Metrics, Tracker
 from spiritlm.run.optimizers import OptimizerName, optimizer_of
 from spiritlm.run.progress import progress
@@ -85,6 +86,8 @@ def fit(
     """
     torch.set_flush_denormal(True)
     device = training_device()
+    if recipe.precision == "bf16" and is_main_process():
+        warn_of_emulated_bf16(device)
     model.to(device).train()
     loop = _Loop(model, recipe, Checkpoints(folder / "checkpoints", recipe.checkpoint), device)
     loop.resume()
@@ -107,13 +110,6 @@ def fit(
                 if stopping and loop.step < recipe.steps:
                     raise Stopped(f"{label} after step {loop.step} of {recipe.steps}, saved in {saved}")
     return {**loop.losses, "skipped": loop.skipped}
-
-
-def training_device() -> torch.device:
-    """CUDA where there is one, the one of this process under torchrun."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch import nn
 
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
-from spiritlm.run.fit import training_device
+from spiritlm.run.device import training_device
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 
 SAMPLE_RATE = 16_000
