@@ -69,6 +69,8 @@ class FitUnitsRecipe(StageRecipe):
     """Each feature of the layer is brought to mean 0 and deviation 1 over a chunk, against the speaker."""
     chunk_seconds: PositiveFloat = 100.0
     """Longer recordings are encoded in pieces that know nothing of each other."""
+    mfcc_rate: Literal[25, 50] = 25
+    """Units per second, of MFCC: that of the HuBERT whose targets they are to be."""
     clusters: PositiveInt = 200
     max_hours: PositiveFloat = 1.5
     """Hours of training audio used; recordings are drawn at random, without repetition, until they exceed it."""
@@ -89,7 +91,7 @@ def fit_units(recipe: FitUnitsRecipe, stage: Stage) -> dict[str, Any]:
     if recipe.quantizer == "ctc":
         clean = tokenizers["kmeans"]
         assert isinstance(clean, HubertTokenizer)
-        tokenizers["ctc"], losses = _fit_ctc(recipe, stage, chosen, clean)
+        tokenizers["ctc"], losses = _fit_ctc(recipe, stage, chosen, clean, rejects)
         counts["ctc"] = {name: round(value, 4) for name, value in losses.items()}
     dev = read_manifest(recipe.speech, "dev")
     figures = _measure(recipe, dev, tokenizers, rejects)
@@ -106,7 +108,7 @@ def _fit_kmeans(
         return HubertTokenizer.from_pretrained(clean)
     waves = (wave for _, wave in _readable(track(chosen, "read train", len(chosen)), recipe, rejects))
     if recipe.encoder is None:
-        return fit_mfcc_kmeans(waves, recipe.clusters, recipe.seed)
+        return fit_mfcc_kmeans(waves, recipe.clusters, recipe.seed, recipe.mfcc_rate)
     encoder = load_encoder(recipe.encoder / "model", recipe.layer)
     features = HubertFeatures(encoder, recipe.chunk_seconds, recipe.standardize)
     batches = iter(lambda: list(islice(waves, TOGETHER)), [])
@@ -127,13 +129,15 @@ def _hubert(
 
 
 def _fit_ctc(
-    recipe: FitUnitsRecipe, stage: Stage, chosen: Sequence[SpokenDocument], clean: HubertTokenizer
+    recipe: FitUnitsRecipe, stage: Stage, chosen: Sequence[SpokenDocument], clean: HubertTokenizer, rejects: Rejects
 ) -> tuple[HubertTokenizer, dict[str, float]]:
     """The tokenizer with the linear quantizer, and its last losses."""
     root, seed, shape = corpus_root(recipe.speech), recipe.ctc.training.seed, clean.encoder.shape
     targets = encode_targets(chosen, root, clean, stage.folder, clean.rate)
     frames = max(1, round(recipe.ctc.crop_seconds * clean.rate))
-    rejects = Rejects(stage.folder, recipe.max_bad_fraction)  # those of the first reading are counted there
+    for id, reason in targets.unreadable.items():  # the first reading may lie before a stop
+        rejects.add(id, reason)
+    rejects.require_few(len(chosen))
     crops = TargetCrops(chosen, root, targets, frames, rejects, recipe.ctc.augment)
 
     def batches(step: int) -> dict[str, torch.Tensor]:

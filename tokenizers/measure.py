@@ -124,16 +124,16 @@ def _choose(recipe: MeasureRecipe, rejects: Rejects) -> Spoken:
     """Recordings of each set, of equal amounts, in the order of the manifest."""
     phones, root = read_phones(recipe.speech), corpus_root(recipe.speech)
     documents = read_manifest(recipe.speech, recipe.split)
-    for document in documents:
-        if not phones.get(document.id):
-            rejects.add(document.id, f"{PHONES_FILE} has no phones of it")
-    rejects.require_few(len(documents))
-    sets = {speakers: _of(speakers, [d for d in documents if phones.get(d.id)], recipe) for speakers in recipe.speakers}
+    sets = {speakers: _of(speakers, documents, recipe) for speakers in recipe.speakers}
     hours = min(recipe.max_hours, *(sum(d.duration for d in members) / 3600 for members in sets.values()))
     drawn = {name: {d.id for d in draw_hours(members, hours, recipe.seed)} for name, members in sets.items()}
     chosen = [document for document in documents if any(document.id in ids for ids in drawn.values())]
-    readable = [d for d in track(chosen, f"read {recipe.split}", len(chosen)) if _is_readable(d, root, rejects)]
-    rejects.close(len(documents))
+    for document in chosen:
+        if not phones.get(document.id):
+            rejects.add(document.id, f"{PHONES_FILE} has no phones of it")
+    told = [document for document in chosen if phones.get(document.id)]
+    readable = [d for d in track(told, f"read {recipe.split}", len(told)) if _is_readable(d, root, rejects)]
+    rejects.close(len(chosen))
     numbers = {str(name): [i for i, d in enumerate(readable) if d.id in ids] for name, ids in drawn.items()}
     for name, members in numbers.items():
         if not members:

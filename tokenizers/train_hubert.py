@@ -9,6 +9,7 @@ Several processes: torchrun --nproc-per-node N tokenizers/train_hubert.py RECIPE
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -129,8 +130,7 @@ def _measure(recipe: TrainHubertRecipe, model: HubertPretraining, stage: Stage) 
     for step in range(DEV_BATCHES):
         batch = _batch(recipe, crops, recipe.training.seed, step)
         found.append(_losses(recipe)(model, {name: part.to(training_device()) for name, part in batch.items()}))
-    targets.remove_file(folder)
-    folder.rmdir()
+    shutil.rmtree(folder)
     return {name: round(float(np.mean([losses[name].item() for losses in found])), 4) for name in found[0]}
 
 

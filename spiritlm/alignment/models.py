@@ -16,8 +16,8 @@ import torch
 from spiritlm.alignment.mel_ctc import MelCtcConfig, MelCtcModel
 from spiritlm.alignment.words import Alphabet, Lag
 from spiritlm.errors import InputError
-from spiritlm.run.files import read_json
 from spiritlm.run.device import training_device
+from spiritlm.run.files import read_json
 from spiritlm.run.weights import CONFIG_FILE
 
 SAMPLE_RATE = 16_000

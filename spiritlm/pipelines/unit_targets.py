@@ -6,9 +6,11 @@ units at their places. Memory does not grow with the corpus, the file takes two 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +22,16 @@ from spiritlm.corpus.manifest import SpokenDocument
 from spiritlm.corpus.sounds import Sounds, Stretch, padded
 from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path, read_json, write_json
-from spiritlm.run.progress import track
+from spiritlm.run.progress import progress
 from spiritlm.run.rejects import Rejects
 from spiritlm.run.stage import is_main_process
 from spiritlm.units.hubert_encoder import SAMPLE_RATE
-from spiritlm.units.protocol import SpeechTokenizer
+from spiritlm.units.hubert_pretraining import NO_UNIT
+from spiritlm.units.protocol import SpeechTokenizer, checked_wave
 
 TARGETS_FILE, UNREADABLE_FILE = "targets.npy", "unreadable.json"
-NO_UNIT = -1
+TOGETHER = 16
+"""Recordings that are read and encoded together."""
 PIECE_CROPS = 4
 """Longer recordings are read in pieces of about so many crops."""
 
@@ -80,16 +84,8 @@ def _encode(
         raise InputError(f"targets: the tokenizer gives {given}, expected {rate:g} of sound at {SAMPLE_RATE} Hz")
     dtype = np.dtype(np.int16 if tokenizer.vocabulary_size <= 2**15 else np.int32)
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    mine, unreadable = np.array_split(np.arange(len(documents)), ranks)[rank].tolist(), {}
-    with atomic_path(_own_part(folder, rank)) as temporary, temporary.open("wb") as file:
-        for number in track(mine, "targets", len(mine)):
-            document, part = documents[number], np.full(starts[number + 1] - starts[number], NO_UNIT, dtype)
-            try:
-                found = tokenizer.encode(read_audio(root / document.audio, SAMPLE_RATE), SAMPLE_RATE).semantic.values
-                part[: len(found)] = found[: len(part)]
-            except InputError as error:
-                unreadable[document.id] = str(error)
-            part.tofile(file)
+    mine = np.array_split(np.arange(len(documents)), ranks)[rank].tolist()
+    unreadable = _encode_part(documents, root, tokenizer, _own_part(folder, rank, ranks), mine, starts, dtype)
     everyones: list[dict[str, str]] = [unreadable]
     if dist.is_initialized():
         everyones = [{} for _ in range(ranks)]
@@ -98,18 +94,62 @@ def _encode(
         with atomic_path(folder / TARGETS_FILE) as temporary:
             units, at = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=(int(starts[-1]),)), 0
             for other in range(ranks):
-                part = np.fromfile(_own_part(folder, other), dtype)
+                part = np.fromfile(_own_part(folder, other, ranks), dtype)
                 units[at : at + len(part)] = part
                 at += len(part)
-                _own_part(folder, other).unlink()
             units.flush()
         write_json(folder / UNREADABLE_FILE, {id: why for part in everyones for id, why in part.items()})
+        for left in folder.glob("targets-*.bin"):
+            left.unlink()
     _barrier()
 
 
-def _own_part(folder: Path, rank: int) -> Path:
+def _encode_part(
+    documents: Sequence[SpokenDocument],
+    root: Path,
+    tokenizer: SpeechTokenizer,
+    path: Path,
+    mine: list[int],
+    starts: np.ndarray,
+    dtype: np.dtype[Any],
+) -> dict[str, str]:
+    """Units of `documents[mine]` appended to `path`, after those of an earlier start; why some are absent, by id."""
+    bounds = starts[mine[0] : mine[-1] + 2] - starts[mine[0]] if mine else np.zeros(1, np.int64)
+    path.touch()
+    done = int(np.searchsorted(bounds[1:] * dtype.itemsize, path.stat().st_size, side="right"))
+    os.truncate(path, int(bounds[done]) * dtype.itemsize)
+    earlier = np.split(np.fromfile(path, dtype), bounds[1:done])
+    unreadable = {
+        documents[number].id: "it could not be read before a stop"
+        for number, units in zip(mine[:done], earlier, strict=False)
+        if len(units) and (units == NO_UNIT).all()
+    }
+    with path.open("ab") as file, progress("targets", len(mine), done) as bar:
+        for first in range(done, len(mine), TOGETHER):
+            chosen = mine[first : first + TOGETHER]
+            waves: dict[int, np.ndarray] = {}
+            for number in chosen:
+                try:
+                    waves[number] = checked_wave(
+                        read_audio(root / documents[number].audio, SAMPLE_RATE), SAMPLE_RATE, SAMPLE_RATE
+                    )
+                except InputError as error:
+                    unreadable[documents[number].id] = str(error)
+            found = dict(zip(waves, tokenizer.encode_batch(list(waves.values()), SAMPLE_RATE), strict=True))
+            for number in chosen:
+                part = np.full(starts[number + 1] - starts[number], NO_UNIT, dtype)
+                if number in found:
+                    units = found[number].semantic.values[: len(part)]
+                    part[: len(units)] = units
+                part.tofile(file)
+            file.flush()
+            bar.advance(len(chosen))
+    return unreadable
+
+
+def _own_part(folder: Path, rank: int, ranks: int) -> Path:
     """A file of its own for each process: on a shared file system, two would overwrite each other's pages."""
-    return folder / f"targets-{rank}.bin"
+    return folder / f"targets-{rank}-of-{ranks}.bin"
 
 
 def _barrier() -> None:

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -57,13 +58,27 @@ def read_folder(folder: Path) -> dict[str, torch.Tensor]:
     return read_pt(folder / LEGACY_FILE)
 
 
+NUMPY_GLOBALS: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    np.dtypes.Float32DType,
+    np.dtypes.Float64DType,
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # type: ignore[attr-defined]
+]
+"""What an array of numbers in a file of torch is made of; the last is its name before numpy 2."""
+
+
 def read_pt(path: Path) -> Any:
-    """Tensors and plain values of a file of torch. Raises `InputError` for one that is absent or holds more."""
+    """Tensors, arrays and plain values of a file of torch. Raises `InputError` for one that is absent or holds more."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_GLOBALS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: does not exist") from None
-    except (OSError, RuntimeError, LookupError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: not a file of tensors and plain values, which alone are read") from None
+    except (OSError, RuntimeError, LookupError, ValueError, EOFError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not a file of tensors and plain values: {reason}") from None
 

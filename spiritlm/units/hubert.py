@@ -19,10 +19,10 @@ from pydantic import PositiveFloat
 
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
-from spiritlm.run.fit import training_device
+from spiritlm.run.device import training_device
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 from spiritlm.units.hubert_encoder import SAMPLE_RATE, HubertEncoder, HubertShape
-from spiritlm.units.protocol import Precision, UnitEncoding, UnitStream, UnitStreams, checked_wave
+from spiritlm.units.protocol import Precision, StreamShape, UnitEncoding, UnitStream, UnitStreams, checked_wave
 from spiritlm.units.quantizers import (
     LinearQuantizer,
     Quantizer,
@@ -148,6 +148,10 @@ class HubertTokenizer:
     def encoder(self) -> HubertEncoder:
         return self.features.encoder
 
+    @property
+    def streams(self) -> dict[str, StreamShape]:
+        return {"semantic": StreamShape(self.rate, self.vocabulary_size)}
+
     def encode(self, wave: np.ndarray, sample_rate: int) -> UnitStreams:
         """See `SpeechTokenizer.encode`; gives `ceil(samples / hop)` units."""
         return self.encode_batch([wave], sample_rate)[0]
@@ -158,6 +162,8 @@ class HubertTokenizer:
         checked = [checked_wave(wave, sample_rate, self.sample_rate, self.features.least) for wave in waves]
         with torch.autocast(self.features.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             features = self.features(checked)
+        if self.config.published:  # blanks are filled over the whole wave
+            features = [[torch.cat(chunks)] for chunks in features]
         units = [torch.cat([self._units(part) for part in chunks]) for chunks in features]
         return [UnitStreams(UnitStream(row.cpu().numpy().astype(np.int32), self.rate)) for row in units]
 

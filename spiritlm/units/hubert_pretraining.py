@@ -13,7 +13,7 @@ from torch import nn
 
 from spiritlm.units.hubert_encoder import HubertEncoder, HubertShape
 
-NO_TARGET = -1
+NO_UNIT = -1
 TEMPERATURE = 0.1
 
 
@@ -40,11 +40,11 @@ def masked_prediction_losses(
 ) -> dict[str, torch.Tensor]:
     """`loss`: mean cross entropy of masked frames, and of the others times `unmasked_weight`; accuracies of both.
 
-    `model`: a `HubertPretraining`. `batch`: what it takes, and `targets` int64 `[batch, frames]`, `NO_TARGET` where a
+    `model`: a `HubertPretraining`. `batch`: what it takes, and `targets` int64 `[batch, frames]`, `NO_UNIT` where a
     frame has none.
     """
     logits = model(batch["waves"], batch["samples"], batch["hidden"])
-    known = batch["targets"] != NO_TARGET
+    known = batch["targets"] != NO_UNIT
     right = logits.argmax(-1) == batch["targets"]
     figures = {}
     for name, chosen in (("masked", known & batch["hidden"]), ("unmasked", known & ~batch["hidden"])):

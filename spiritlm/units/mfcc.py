@@ -1,8 +1,9 @@
-"""K-means over MFCC: the targets that HuBERT's own training starts from, as a tokenizer of 25 Hz.
+"""K-means over MFCC: the targets that HuBERT's own training starts from, as a tokenizer of 25 or 50 Hz.
 
 Sound at 16 kHz comes in; MFCC with slopes (100 Hz, 39 numbers) are normalised over the recording, averaged in
-fours and replaced by the nearest of `vocabulary_size` centroids. It is fitted in seconds and needs no network,
-and knows far less of words than a trained encoder; the normalisation sees the whole recording, so it does not stream.
+fours (25 Hz) or twos (50 Hz) and replaced by the nearest of `vocabulary_size` centroids. It is fitted in seconds and
+needs no network, and knows far less of words than a trained encoder; the normalisation sees the whole recording, so it
+does not stream.
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ from spiritlm.config import Recipe
 from spiritlm.errors import InputError
 from spiritlm.run.weights import MODEL_FILE, read_config, read_tensors, save_model
 from spiritlm.units.clustering import streaming_kmeans
-from spiritlm.units.protocol import Precision, UnitEncoding, UnitStream, UnitStreams, checked_wave
+from spiritlm.units.protocol import Precision, StreamShape, UnitEncoding, UnitStream, UnitStreams, checked_wave
 
-FRAMES_PER_UNIT = 4
 FEATURES = 3 * COEFFICIENTS
 
 
-def unit_features(wave: np.ndarray) -> np.ndarray:
-    """float32 `[samples]` at 16 kHz -> float32 `[units, 39]` at 25 Hz, each feature of mean 0 and deviation 1.
+def unit_features(wave: np.ndarray, rate: float) -> np.ndarray:
+    """float32 `[samples]` at 16 kHz -> float32 `[units, 39]` at `rate` Hz, each feature of mean 0 and deviation 1.
 
-    The last unit averages the one to four frames that are left, so that every sample belongs to a unit.
+    The last unit averages the frames that are left, at least one, so that every sample belongs to a unit.
     """
     frames = mfcc(log_mel(wave)).numpy()  # [frames, 39]
     frames = (frames - frames.mean(axis=0)) / (frames.std(axis=0) + 1e-3)
-    starts = np.arange(0, len(frames), FRAMES_PER_UNIT)
+    starts = np.arange(0, len(frames), round(FRAME_RATE / rate))
     lengths = np.diff(np.append(starts, len(frames)))
     return np.add.reduceat(frames, starts, axis=0) / lengths[:, None].astype(np.float32)
 
@@ -42,25 +42,29 @@ class MfccKmeansConfig(Recipe):
 
     type: Literal["mfcc-kmeans"] = "mfcc-kmeans"
     vocabulary_size: int
-    rate: float = FRAME_RATE / FRAMES_PER_UNIT
+    rate: Literal[25, 50] = 25
     sample_rate: int = SAMPLE_RATE
 
 
 class MfccKmeansTokenizer:
     """A `SpeechTokenizer` (see `spiritlm/units/protocol.py`)."""
 
-    def __init__(self, centroids: np.ndarray) -> None:
-        """`centroids`: float32 `[vocabulary_size, 39]`."""
+    def __init__(self, centroids: np.ndarray, rate: Literal[25, 50] = 25) -> None:
+        """`centroids`: float32 `[vocabulary_size, 39]`. `rate`: units per second."""
         self.centroids = centroids
-        self.config = MfccKmeansConfig(vocabulary_size=len(centroids))
-        self.rate, self.sample_rate = self.config.rate, self.config.sample_rate
+        self.config = MfccKmeansConfig(vocabulary_size=len(centroids), rate=rate)
+        self.rate, self.sample_rate = float(rate), self.config.sample_rate
         self.vocabulary_size = len(centroids)
         self.precision: Precision = "fp32"
         self._squares = np.square(centroids).sum(axis=1)
 
+    @property
+    def streams(self) -> dict[str, StreamShape]:
+        return {"semantic": StreamShape(self.rate, self.vocabulary_size)}
+
     def encode(self, wave: np.ndarray, sample_rate: int) -> UnitStreams:
-        """See `SpeechTokenizer.encode`; gives `ceil(samples / 640)` units."""
-        features = unit_features(checked_wave(wave, sample_rate, self.sample_rate))
+        """See `SpeechTokenizer.encode`; gives `ceil(samples * rate / 16000)` units."""
+        features = unit_features(checked_wave(wave, sample_rate, self.sample_rate), self.rate)
         units = np.argmin(self._squares - 2 * features @ self.centroids.T, axis=1).astype(np.int32)
         return UnitStreams(UnitStream(units, self.rate))
 
@@ -83,12 +87,15 @@ class MfccKmeansTokenizer:
         if centroids.shape != (config.vocabulary_size, FEATURES):
             expected = [config.vocabulary_size, FEATURES]
             raise InputError(f"{folder / MODEL_FILE}: centroids {list(centroids.shape)}, expected {expected}")
-        return cls(centroids)
+        return cls(centroids, config.rate)
 
 
-def fit_mfcc_kmeans(waves: Iterable[np.ndarray], clusters: int, seed: int) -> MfccKmeansTokenizer:
+def fit_mfcc_kmeans(
+    waves: Iterable[np.ndarray], clusters: int, seed: int, rate: Literal[25, 50] = 25
+) -> MfccKmeansTokenizer:
     """Fit the centroids to recordings, float32 `[samples]` at 16 kHz each; the same input gives the same centroids.
 
     Raises `InputError` where the recordings have fewer units than `clusters`.
     """
-    return MfccKmeansTokenizer(streaming_kmeans(map(unit_features, waves), clusters, seed))
+    features = (unit_features(wave, rate) for wave in waves)
+    return MfccKmeansTokenizer(streaming_kmeans(features, clusters, seed), rate)

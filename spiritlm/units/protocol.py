@@ -37,6 +37,16 @@ class UnitStreams:
         return [(name, stream) for name, stream in vars(self).items() if stream is not None]
 
 
+@dataclass(frozen=True)
+class StreamShape:
+    """What is known of a stream before anything is encoded."""
+
+    rate: float
+    """Units per second, Hz."""
+    size: int
+    """Units are in `[0, size)`."""
+
+
 class UnitEncoding(Protocol):
     """One recording on its way in: waves in pieces of any size, units as soon as later sound cannot change them."""
 
@@ -60,7 +70,12 @@ class SpeechTokenizer(Protocol):
     sample_rate: int
     """Hz, of the waves it encodes."""
     precision: Precision
-    """bf16: networks compute in it, in half the time on a GPU, and a few units change; what has none ignores it."""
+    """bf16: networks compute in it, meant for GPUs, and a few units change; what has none ignores it."""
+
+    @property
+    def streams(self) -> dict[str, StreamShape]:
+        """The streams that `encode` gives, by name, `semantic` first."""
+        ...
 
     def encode(self, wave: np.ndarray, sample_rate: int) -> UnitStreams:
         """`wave`: float32 `[samples]` in [-1, 1], at least one sample. Raises `InputError` for another sample rate,
@@ -83,6 +98,22 @@ class SpeechTokenizer(Protocol):
     def from_pretrained(cls, folder: Path) -> SpeechTokenizer:
         """Raises `InputError` where `folder` holds no tokenizer of this kind, or files that do not fit together."""
         ...
+
+
+class StreamTokenizer(Protocol):
+    """What gives one stream to stand beside the semantic one: pitch or style. Its manners are `SpeechTokenizer`'s."""
+
+    rate: float
+    vocabulary_size: int
+    sample_rate: int
+
+    def encode(self, wave: np.ndarray, sample_rate: int) -> UnitStream: ...
+
+    def encode_batch(self, waves: Sequence[np.ndarray], sample_rate: int) -> list[UnitStream]: ...
+
+    def stream(self) -> UnitEncoding: ...
+
+    def save_pretrained(self, folder: Path) -> None: ...
 
 
 def checked_wave(wave: np.ndarray, sample_rate: int, expected_rate: int, least: int = 1) -> np.ndarray:

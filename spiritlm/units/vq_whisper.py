@@ -9,7 +9,6 @@ is not needed to encode.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -42,12 +41,11 @@ class VqWhisperConfig(Recipe):
     """Attention that looks back only, in all layers."""
     quantize_causal_encoder: bool = False
     """The same before the codebook only."""
-    scale_embedding: bool = False
     pooling_kernel_size: PositiveInt | None = 4
     """Frames of a unit: 1 for 50 Hz, 2 for 25, 4 for 12.5, 8 for 6.25 (halved where `first_stride` is 2)."""
     pooling_type: Literal["avg", "max"] = "avg"
-    pooling_position: PositiveInt = 16
-    """Layers before the pooling."""
+    pooling_position: NonNegativeInt | None = 16
+    """Layers before the pooling; nothing where there is none."""
     quantize_position: PositiveInt = 16
     """Layers before the codebook."""
     quantize_vocab_size: PositiveInt = 16384
@@ -89,17 +87,13 @@ class VqWhisperConfig(Recipe):
     @model_validator(mode="after")
     def _check(self) -> VqWhisperConfig:
         pool = self.pooling_kernel_size or 1
-        if self.quantize_position < self.pooling_position:
-            raise InputError(
-                f"quantize_position = {self.quantize_position}: expected at least pooling_position = "
-                f"{self.pooling_position}"
-            )
+        if pool > 1 and not 0 < (self.pooling_position or 0) <= self.quantize_position:
+            expected = f"1 to quantize_position = {self.quantize_position}"
+            raise InputError(f"pooling_position = {self.pooling_position}: expected {expected}")
         if self.encoder_layers < self.quantize_position:
             raise InputError(f"encoder_layers = {self.encoder_layers}: expected at least {self.quantize_position}")
-        if (block := self.quantize_causal_block_size or pool) % pool:
-            raise InputError(
-                f"quantize_causal_block_size = {block}: expected a multiple of pooling_kernel_size = {pool}"
-            )
+        if (block := self.quantize_causal_block_size or pool) < pool:
+            raise InputError(f"quantize_causal_block_size = {block}: expected at least pooling_kernel_size = {pool}")
         return self
 
     @property
@@ -248,7 +242,6 @@ class VqWhisper(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = VqWhisperEncoder(config)
-        scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
         self.decoder = (
             Decoder(
                 config.vocab_size,
@@ -257,7 +250,6 @@ class VqWhisper(nn.Module):
                 config.decoder_attention_heads,
                 config.decoder_ffn_dim,
                 config.max_target_positions,
-                scale,
             )
             if config.decoder_layers
             else None

@@ -22,7 +22,6 @@ SHAPES = (
     "d_model",
     "num_mel_bins",
     "max_source_positions",
-    "scale_embedding",
     *(f"{part}_{name}" for part in ("encoder", "decoder") for name in ("layers", "attention_heads", "ffn_dim")),
 )
 DECODER_SHAPES = ("max_target_positions", "vocab_size", "pad_token_id", "decoder_start_token_id")
@@ -35,10 +34,17 @@ def is_published(config: Mapping[str, Any]) -> bool:
 
 def published_config(config: Mapping[str, Any], encoder_only: bool = True) -> VqWhisperConfig:
     """`config.json` of a published VQ-Whisper as ours; `encoder_only`: without what stands behind the codebook."""
+    _require_gelu(config, CONFIG_FILE)
     known = {name: value for name, value in config.items() if name in VqWhisperConfig.model_fields}
     only = encoder_only or config.get("quantize_encoder_only", False)
     told = {**known, "mel_floor": None, "quantize_encoder_only": only, "ctc_letters": ""}
     return validate_recipe(VqWhisperConfig, {**told, **({"decoder_layers": 0} if only else {})}, CONFIG_FILE)
+
+
+def _require_gelu(config: Mapping[str, Any], source: str) -> None:
+    """What `scale_embedding` says changes nothing: transformers' Whisper computes the scale and does not use it."""
+    if (found := config.get("activation_function", "gelu")) != "gelu":
+        raise InputError(f"{source}: activation_function is {found!r}, expected 'gelu'")
 
 
 def published_weights(model: VqWhisper, tensors: Mapping[str, torch.Tensor], path: Path) -> VqWhisper:
@@ -82,9 +88,10 @@ def whisper_shape(folder: Path, decoder: bool) -> dict[str, Any]:
     config = read_json(folder / CONFIG_FILE)
     if config.get("model_type") != "whisper":
         raise InputError(f"{folder / CONFIG_FILE}: model_type is {config.get('model_type')!r}, expected 'whisper'")
-    missing = [name for name in (*SHAPES, *DECODER_SHAPES) if name not in config and name != "scale_embedding"]
+    missing = [name for name in (*SHAPES, *DECODER_SHAPES) if name not in config]
     if missing:
         raise InputError(f"{folder / CONFIG_FILE}: expected a Whisper with {missing[0]}")
+    _require_gelu(config, str(folder / CONFIG_FILE))
     wanted = (*SHAPES, *DECODER_SHAPES) if decoder else tuple(n for n in SHAPES if not n.startswith("decoder_"))
     return {name: config[name] for name in wanted if name in config}
 

@@ -17,9 +17,9 @@ import torch
 from spiritlm.audio.mel import HOP, SAMPLE_RATE
 from spiritlm.audio.whisper_mel import RANGE, REACH, log_power, mirrored, scaled, whisper_log_mel
 from spiritlm.errors import InputError
-from spiritlm.run.fit import training_device
+from spiritlm.run.device import training_device
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
-from spiritlm.units.protocol import Precision, UnitStream, UnitStreams, checked_wave
+from spiritlm.units.protocol import Precision, StreamShape, UnitStream, UnitStreams, checked_wave
 from spiritlm.units.vq_whisper import EncoderState, VqWhisper, VqWhisperConfig
 
 BATCH_SECONDS = 480.0
@@ -38,6 +38,10 @@ class VqWhisperTokenizer:
     @property
     def device(self) -> torch.device:
         return self.model.encoder.conv1.weight.device
+
+    @property
+    def streams(self) -> dict[str, StreamShape]:
+        return {"semantic": StreamShape(self.rate, self.vocabulary_size)}
 
     def encode(self, wave: np.ndarray, sample_rate: int) -> UnitStreams:
         """See `SpeechTokenizer.encode`."""
@@ -96,6 +100,8 @@ class VqWhisperTokenizer:
         other units than the whole recording does."""
         if self.config.quantize_causal_block_size is None or not self.config.encoder_causal_convolution:
             raise InputError("this tokenizer does not stream: its attention or its convolutions see what is to come")
+        if self.config.quantize_causal_block_size % self.config.pool:
+            raise InputError("this tokenizer does not stream: its blocks are not whole units")
         return VqWhisperStream(self)
 
     @torch.inference_mode()
@@ -125,7 +131,8 @@ class VqWhisperTokenizer:
         config = self.config.model_copy(update={"decoder_layers": 0, "quantize_encoder_only": only})
         with torch.device("meta"):
             wanted = VqWhisper(config).state_dict()
-        save_model(folder, config.model_dump(mode="json"), {k: self.model.state_dict()[k] for k in wanted})
+        state = self.model.state_dict()
+        save_model(folder, config.model_dump(mode="json"), {name: state[name] for name in wanted})
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> VqWhisperTokenizer:

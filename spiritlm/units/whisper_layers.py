@@ -97,12 +97,9 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """Whisper's text decoder: ids that were said so far, and what was heard -> logits of the next id."""
 
-    def __init__(
-        self, vocabulary: int, width: int, layers: int, heads: int, ffn: int, positions: int, scale: float
-    ) -> None:
-        """`positions`: longest text, ids. `scale`: of the embeddings."""
+    def __init__(self, vocabulary: int, width: int, layers: int, heads: int, ffn: int, positions: int) -> None:
+        """`positions`: longest text, ids."""
         super().__init__()
-        self.scale = scale
         self.embed_tokens = nn.Embedding(vocabulary, width)
         self.embed_positions = nn.Embedding(positions, width)
         self.layers = nn.ModuleList(DecoderLayer(width, heads, ffn) for _ in range(layers))
@@ -113,7 +110,7 @@ class Decoder(nn.Module):
     def forward(self, ids: torch.Tensor, heard: torch.Tensor, heard_mask: torch.Tensor) -> torch.Tensor:
         """`ids` int64 `[batch, time]`, `heard` `[batch, other, width]`, bool `[batch, other]` -> logits
         `[batch, time, vocabulary]`; the output matrix is that of the embeddings."""
-        x = self.scale * self.embed_tokens(ids) + self.embed_positions.weight[: ids.shape[1]]
+        x = self.embed_tokens(ids) + self.embed_positions.weight[: ids.shape[1]]
         for layer in self.layers:
             x = layer(x, heard, heard_mask[:, None, None])
         return F.linear(self.layer_norm(x), self.embed_tokens.weight)

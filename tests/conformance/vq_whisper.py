@@ -81,7 +81,7 @@ def glm_vq_whisper(case: Case) -> None:
         if name.startswith("prefix"):
             frames[name] = 2 * block * int(name.removeprefix("prefix"))
     if "causal_partial_ids" in io:
-        frames["partial"] = 2 * block * 2 + 48
+        frames["partial"] = io["causal_partial_ids"].shape[-1] * model.config.hop * model.config.pool
     for name, length in frames.items():
         part = mel[:1, :, :length]
         vectors, found = ids(part, torch.ones(1, part.shape[-1], dtype=torch.bool))

@@ -25,6 +25,9 @@ class Loudness:
         units = [round(100 * float(wave[at : at + HOP].mean())) for at in range(0, len(wave), HOP)]
         return UnitStreams(UnitStream(np.array(units, np.int32), 25.0))
 
+    def encode_batch(self, waves, sample_rate):
+        return [self.encode(wave, sample_rate) for wave in waves]
+
 
 @pytest.fixture
 def corpus(tmp_path):
@@ -56,6 +59,27 @@ def test_targets_are_written_once(corpus, tmp_path):
     assert np.array_equal(again.units, targets.units) and again.unreadable == targets.unreadable
     targets.remove_file(tmp_path)
     assert not (tmp_path / "targets.npy").exists()
+
+
+@pytest.mark.parametrize("left", [0, 1, 119, 120, 121, 126, 175, 176])
+def test_a_killed_pass_goes_on(corpus, tmp_path, left):
+    """`left`: bytes that were written before; a recording that was cut off is encoded again."""
+    whole, _ = made(corpus, tmp_path)
+    units = np.array(whole.units)
+    whole.remove_file(tmp_path)
+    (tmp_path / "targets-0-of-1.bin").write_bytes(units.tobytes()[:left])
+    (tmp_path / "targets-1-of-2.bin").write_bytes(b"of another number of processes")
+    encoded = []
+
+    class Counting(Loudness):
+        def encode(self, wave, sample_rate):
+            encoded.append(len(wave) // HOP)
+            return super().encode(wave, sample_rate)
+
+    again = encode_targets(corpus, tmp_path, Counting(), tmp_path, 25.0)
+    assert np.array_equal(again.units, units) and list(again.unreadable) == ["2"]
+    assert encoded == [n for n, end in zip((60, 3), (120, 126), strict=True) if left < end]
+    assert not list(tmp_path.glob("targets-*.bin"))
 
 
 @pytest.mark.parametrize("speed", [1.0, 1.25, 0.8])

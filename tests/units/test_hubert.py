@@ -272,7 +272,29 @@ def test_networks_that_are_refused(tmp_path):
         from_published(tmp_path / "model.pt", tmp_path / "narrow.npy", layer)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_published_centroids_are_an_array_in_a_pt_file(tmp_path, dtype):
+    centroids = np.random.default_rng(0).normal(size=(12, 48)).astype(dtype)
+    torch.save({"cluster_centers": centroids, "n_clusters": 12}, tmp_path / "km.pt")
+    quantizer = read_quantizer(tmp_path / "km.pt")
+    assert torch.equal(quantizer.centroids, torch.from_numpy(centroids.astype(np.float32)))
+
+
+def test_published_blanks_are_filled_over_all_chunks():
+    """A wave that begins with a blank begins with its last unit, whichever chunk that is in."""
+    torch.manual_seed(0)
+    encoder, quantizer = HubertEncoder(HubertShape(**TINY)), linear(32)
+    tokenizer = HubertTokenizer(encoder, quantizer, chunk_seconds=0.2, published=True)
+    symbols = iter([torch.tensor([12, 3, 12, 5])])
+    tokenizer.quantizer.forward = lambda features: next(symbols)
+    wave = np.random.default_rng(0).normal(size=6400).astype(np.float32)
+    assert tokenizer.encode(wave, 16000).semantic.values.tolist() == [5, 3, 3, 5]
+
+
 def test_quantizers_that_are_refused(tmp_path):
+    torch.save({"cluster_centers": Path("of code")}, tmp_path / "code.pt")
+    with pytest.raises(InputError, match=r"code\.pt: not a file of tensors and plain values, which alone are read$"):
+        read_quantizer(tmp_path / "code.pt")
     (tmp_path / "km.bin").write_bytes(b"pickle")
     with pytest.raises(InputError, match=r"km.bin: a pickle may run code.*cluster_centers_"):
         read_quantizer(tmp_path / "km.bin")

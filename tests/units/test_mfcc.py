@@ -31,10 +31,17 @@ def test_units_are_25_hz_in_the_vocabulary(tokenizer):
     assert len(np.unique(stream.values)) > 4
 
 
+def test_targets_of_a_50_hz_network(tmp_path):
+    made = fit_mfcc_kmeans((sound(4, seed) for seed in range(2)), clusters=16, seed=0, rate=50)
+    made.save_pretrained(tmp_path)
+    stream = load_speech_tokenizer(tmp_path).encode(sound(2, 9)[:-1], 16000).semantic
+    assert stream.rate == made.rate == 50.0 and len(stream.values) == 100
+
+
 @pytest.mark.parametrize(("samples", "units"), [(1, 1), (640, 1), (641, 2), (1919, 3)])
 def test_last_partial_unit_averages_what_is_left(samples, units):
     wave = sound(1, 0)[:samples]
-    features = unit_features(wave)
+    features = unit_features(wave, 25)
     assert features.shape == (units, 39) and np.isfinite(features).all()
 
 

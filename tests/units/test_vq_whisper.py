@@ -4,6 +4,8 @@ import torch
 
 from spiritlm.errors import InputError
 from spiritlm.units.vq_whisper import VqWhisper, VqWhisperConfig
+from spiritlm.units.vq_whisper_files import published_config
+from spiritlm.units.vq_whisper_tokenizer import VqWhisperTokenizer
 
 SMALL = {
     "d_model": 32, "num_mel_bins": 20, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 48,
@@ -27,6 +29,30 @@ def test_rates(pool):
     assert m.config.rate == 50 / pool and m.config.unit_samples == 320 * pool
     vectors = m.encoder.vectors(mel(64), torch.ones(1, 64, dtype=torch.bool))
     assert vectors.shape == (1, 32 // pool, 32)
+
+
+def test_without_pooling_its_place_means_nothing():
+    ones = torch.ones(1, 64, dtype=torch.bool)
+    found = [
+        model(pooling_kernel_size=pool, pooling_position=place).encoder.vectors(mel(64), ones)
+        for pool, place in ((None, None), (None, 0), (1, 2))
+    ]
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    with pytest.raises(InputError, match="pooling_position = None"):
+        model(pooling_kernel_size=4, pooling_position=None)
+
+
+def test_a_block_that_is_no_whole_number_of_units_does_not_stream():
+    m = model(quantize_causal_block_size=18)
+    assert m.encoder.vectors(mel(64), torch.ones(1, 64, dtype=torch.bool)).shape == (1, 8, 32)
+    with pytest.raises(InputError, match="blocks are not whole units"):
+        VqWhisperTokenizer(m).stream()
+
+
+def test_another_activation_is_refused():
+    with pytest.raises(InputError, match="activation_function is 'relu', expected 'gelu'"):
+        published_config({"activation_function": "relu", **SMALL})
+    assert published_config({"activation_function": "gelu", "scale_embedding": True, **SMALL}).d_model == 32
 
 
 @torch.inference_mode()
@@ -94,7 +120,7 @@ def test_impossible_configurations_are_refused():
     for changes, named in (
         ({"pooling_position": 3}, "quantize_position"),
         ({"encoder_layers": 1}, "encoder_layers"),
-        ({"quantize_causal_block_size": 18}, "quantize_causal_block_size = 18: expected a multiple"),
+        ({"quantize_causal_block_size": 3}, "quantize_causal_block_size = 3: expected at least"),
     ):
         with pytest.raises(InputError, match=named):
             VqWhisperConfig(**{**SMALL, **changes})
