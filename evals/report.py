@@ -22,7 +22,7 @@ from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe, read_st
 from spiritlm.scoring.accuracy import percent
 from spiritlm.suites import asr
 
-COLORS = {"text": "#2457c5", "semantic": "#c5562b"}
+COLORS = {"text": "#2457c5", "semantic": "#c5562b", "pitch": "#2f8f5b", "style": "#8a4fb5"}
 CLOZE_COLUMNS = {"model": "mean", "model, sum": "sum", "trigram": "ngram"}
 BAR_COLORS = {"model": "#2457c5", "apart": "#c5562b", "trigram": "#a9b2c3"}
 APART = " Apart: a model trained on as many tokens of text and speech, without interleaving or pairs."
@@ -44,6 +44,9 @@ class ReportRecipe(StageRecipe):
     model_apart: OptionalInput = None
     results: Input
     samples: Input
+    lm_expressive: OptionalInput = None
+    """The run over units with pitch and style."""
+    results_expressive: OptionalInput = None
 
 
 def report(recipe: ReportRecipe, stage: Stage) -> dict[str, Any]:
@@ -72,6 +75,16 @@ def report(recipe: ReportRecipe, stage: Stage) -> dict[str, Any]:
         note="Sentences of held-out stories, heard and then written by the language model, prompted with the marker "
         "of its training pairs; the likeliest token each time.",
     )
+    if recipe.lm_expressive and recipe.results_expressive:
+        expressive = read_json(recipe.results_expressive / "results.json")
+        page.section(
+            "With pitch and style",
+            figure(_loss_curves(read_metrics(recipe.lm_expressive), expressive["loss"]), "losses of all streams"),
+            _expressive_table(stages, results, expressive),
+            note="The same model over as many tokens, of units with pitch and style (1 Hz) between them, beside that "
+            "above. Style kept: how often a story that is heard is told on in its mood, as the style tokenizer "
+            "hears it; shuffled: the same continuations behind other stories. ± is one standard error.",
+        )
     samples = read_json(recipe.samples / "samples.json")
     page.section(
         "What the model says next",
@@ -182,6 +195,24 @@ def _asr_table(results: dict[str, Any]) -> str:
 def _asr_examples(items: list[dict[str, Any]]) -> str:
     shown = [items[number] for number in np.linspace(0, len(items) - 1, min(EXAMPLES, len(items))).astype(int)]
     return table(["voice", "said", "heard"], [[item[key] for key in ("speaker", "said", "heard")] for item in shown])
+
+
+def _expressive_table(stages: dict[str, Any], results: dict[str, Any], expressive: dict[str, Any]) -> str:
+    runs = {"lm": results, "lm_expressive": expressive}
+    rows = [["tokens a second, in training"], *([f"loss, {name}"] for name in expressive["loss"])]
+    rows += [[f"StoryCloze {direction}, %"] for direction in expressive["storycloze"]]
+    rows += [["words heard wrong, %"], ["style kept, %"], ["style kept, shuffled, %"], ["difference, %"]]
+    for lm, found in runs.items():
+        style = found.get("style_consistency")
+        cells = [f"{stages[lm]['counts']['tokens_per_second']:.0f}"]
+        losses = [found["loss"].get(name) for name in expressive["loss"]]
+        cells += [f"{loss['model']:.3f}" if loss else "-" for loss in losses]
+        cells += [_accuracy(found["storycloze"][direction]["mean"]) for direction in expressive["storycloze"]]
+        cells.append(percent(found["asr"]["all"]["wer"], found["asr"]["all"]["standard_error"]))
+        cells += [_accuracy(style[key]) if style else "-" for key in ("kept", "shuffled", "difference")]
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+    return table(["", "units", "units, pitch and style"], rows)
 
 
 def _sample(sample: dict[str, Any], folder: Path) -> str:

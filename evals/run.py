@@ -17,6 +17,7 @@ import torch
 from pydantic import PositiveInt
 
 from spiritlm.corpus.datasets import MAIN_STORE, MixedDataset, SourceRecipe, dev_samples, unigram_entropy
+from spiritlm.corpus.manifest import read_manifest
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.inference.model import load_language_model
 from spiritlm.run.files import write_json, write_text
@@ -26,10 +27,12 @@ from spiritlm.scoring.accuracy import percent
 from spiritlm.scoring.greedy import Prompt, greedy
 from spiritlm.scoring.loglikelihood import Request, Score, loglikelihood
 from spiritlm.scoring.ngram import NGram
-from spiritlm.suites import asr, storycloze
+from spiritlm.suites import asr, storycloze, style_consistency
 from spiritlm.tokens.documents import compose, whole
 from spiritlm.tokens.interleave import MODALITIES, SPEECH, TEXT
 from spiritlm.tokens.vocabulary import Vocabulary
+
+STYLE_ROWS = {"kept": "in the story's mood", "shuffled": "in the mood of another story", "difference": "difference"}
 
 
 class EvaluateRecipe(StageRecipe):
@@ -37,6 +40,8 @@ class EvaluateRecipe(StageRecipe):
     apart: OptionalInput = None
     """A model that has read text and heard speech, never both in one document: its figures stand beside."""
     store: Input
+    moods: OptionalInput = None
+    """The corpus of a store with style units: whether the model tells on in the mood of what it heard."""
     batch_size: PositiveInt = 32
     asr_sentences: PositiveInt = 400
     """Sentences to transcribe, at most; spread evenly over the split."""
@@ -66,12 +71,31 @@ def evaluate(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
     if recipe.apart:
         vocabulary.require_hash(Vocabulary.load(recipe.apart).hash, recipe.apart)
         results["apart"] = _suites(load_language_model(recipe.apart), test, recipe)
+    if recipe.moods:
+        results["task_versions"]["style_consistency"] = style_consistency.VERSION
+        results["style_consistency"] = _style_consistency(model, test, recipe.moods, recipe.store)
     write_json(stage.folder / "results.json", results)
     table = _table(results)
     write_text(stage.folder / "results.md", table)
     print(table)
     counts = {"loss": loss, **_rounded(figures)}
-    return {**counts, "apart": _rounded(results["apart"])} if recipe.apart else counts
+    if recipe.apart:
+        counts["apart"] = _rounded(results["apart"])
+    if recipe.moods:
+        counts["style_consistency"] = {key: results["style_consistency"][key]["value"] for key in STYLE_ROWS}
+    return counts
+
+
+def _style_consistency(model: torch.nn.Module, test: DocumentStore, corpus: Path, store: Path) -> dict[str, Any]:
+    vocabulary = test.vocabulary
+    items = style_consistency.read_items(test, read_manifest(corpus, "test"))
+    table = style_consistency.moods_of_units(DocumentStore(store, "train"), read_manifest(corpus, "train"))
+
+    def tell_on(prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        ends, banned = style_consistency.end_ids(vocabulary), style_consistency.banned_ids(vocabulary)
+        return greedy(model, prompts, ends, banned)
+
+    return style_consistency.evaluate(items, tell_on, vocabulary, table)
 
 
 def _suites(model: torch.nn.Module, test: DocumentStore, recipe: EvaluateRecipe) -> dict[str, dict[str, Any]]:
@@ -133,7 +157,8 @@ def _loss(model: torch.nn.Module, recipe: EvaluateRecipe) -> dict[str, dict[str,
 def _ngrams(store: Path) -> list[NGram]:
     """A trigram model for each modality, over the spoken training documents."""
     train = DocumentStore(store, "train")
-    sequences = ([compose(d, whole(d, modality), train.vocabulary).ids for d in train] for modality in (TEXT, SPEECH))
+    vocabulary, rates = train.vocabulary, train.rates.tolist()
+    sequences = ([compose(d, whole(d, modality), vocabulary, rates).ids for d in train] for modality in (TEXT, SPEECH))
     return [NGram(ids, train.vocabulary.size) for ids in sequences]
 
 
@@ -156,6 +181,12 @@ def _table(results: dict[str, Any]) -> str:
         rows = [row, apart["asr"][name]] if apart else [row]
         cells = [percent(r["wer"], r["standard_error"]) for r in rows]
         lines.append(f"| {asr.GROUPS[name]} | {' | '.join(cells)} | {row['sentences']} |")
+    if style := results.get("style_consistency"):
+        lines += ["", "| style kept by a continuation (test), % | | stories |", "|---|---|---|"]
+        lines += [
+            f"| {STYLE_ROWS[key]} | {percent(style[key]['value'], style[key]['standard_error'])} | {style[key]['n']} |"
+            for key in STYLE_ROWS
+        ]
     if apart:
         lines += ["", "apart: a model trained on as many tokens of text and speech, without interleaving or pairs"]
     return "\n".join(lines) + "\n"

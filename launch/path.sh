@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
 # The whole path at one size: text -> recordings -> units -> language model -> speech -> figures.
-#   launch/path.sh SIZE [RUN]     SIZE: quickstart, demo or tiny; RUN: folder to write (default runs/SIZE)
+#   launch/path.sh SIZE [RUN [--expressive]]     SIZE: quickstart, demo or tiny; RUN: folder (default runs/SIZE)
+# --expressive: then the same model once more, over units with pitch and style, beside the first.
 # Every stage skips what it has done before, so a run that was stopped is continued by the same command.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 size=${1:?usage: launch/path.sh SIZE [RUN]}
 run=${2:-runs/$size}
+expressive=${3:-}
+[ -z "$expressive" ] || [ "$expressive" = --expressive ] || { echo "path.sh: $expressive: expected --expressive" >&2; exit 2; }
 python=${PYTHON:-.venv/bin/python}
+# bf16 of the recipes in training/ where the machine has it
+bf16='from spiritlm.run.device import computes_bf16, training_device as device; raise SystemExit(not computes_bf16(device()))'
+precision=()
+"$python" -c "$bf16" || precision=(training.precision=fp32)
 
 # compose PROGRAM RECIPE OUT [INPUT...] sets `line`; an input is FIELD or FIELD:FOLDER, a folder of this run
 compose() {
@@ -16,6 +23,7 @@ compose() {
     for input in "$@"; do
         line+=("${input%%:*}=$run/${input#*:}")
     done
+    case $program in training/pretrain.py | training/train_voice.py) line+=("${precision[@]}") ;; esac
 }
 
 stage() {
@@ -45,6 +53,18 @@ stage training/export_hf.py export model run:lm speech_tokenizer:units voice
 stage training/export_hf.py export model-apart run:lm-apart speech_tokenizer:units voice
 stage evals/run.py run results model apart:model-apart store
 stage evals/generate.py generate samples model speech
-stage evals/report.py report report speech units text store lm lm_apart:lm-apart voice model model_apart:model-apart results samples
+reported=(speech units text store lm lm_apart:lm-apart voice model model_apart:model-apart results samples)
+if [ -n "$expressive" ]; then
+    stage tokenizers/train_pitch.py pitch pitch speech
+    stage tokenizers/train_style.py style style speech
+    stage tokenizers/join_streams.py join-streams streams units pitch style
+    stage tokenizers/encode.py encode store-expressive speech units:streams text
+    stage tokenizers/encode_text.py encode-text texts-expressive vocabulary:store-expressive corpus:speech
+    stage training/pretrain.py pretrain lm-expressive stores.main:store-expressive stores.texts:texts-expressive
+    stage training/export_hf.py export-expressive model-expressive run:lm-expressive speech_tokenizer:streams
+    stage evals/run.py run-expressive results-expressive model:model-expressive store:store-expressive moods:speech
+    reported+=(lm_expressive:lm-expressive results_expressive:results-expressive)
+fi
+stage evals/report.py report report "${reported[@]}"
 cp "$run/report/report.html" "$run/report.html"
 echo "report: $run/report.html"

@@ -1,17 +1,31 @@
 #!/usr/bin/env bash
 # Trains a small interleaved speech-text model on speech that it makes itself, and lets it speak: one command.
 #   bash launch/quickstart.sh          the quickstart, at most 15 minutes on 2 cores
+#   bash launch/quickstart.sh --expressive   the same, then again with pitch and style beside the units
 #   bash launch/quickstart.sh demo     the same path, larger (also launch/demo.sh)
 set -euo pipefail
 # shellcheck source=launch/setup.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$repo"
-size=${1:-quickstart}
+size=quickstart
+expressive=()
+for argument in "$@"; do
+    case $argument in
+        --expressive) expressive=(--expressive) ;;
+        quickstart | demo | tiny) size=$argument ;;
+        *) echo "error: $argument: expected --expressive, or a size: quickstart, demo or tiny" >&2; exit 2 ;;
+    esac
+done
 install_debian_packages flite espeak-ng
-install_python voices
+if [ ${#expressive[@]} -eq 0 ]; then
+    install_python voices
+else
+    install_compiler
+    install_python voices,pitch
+fi
 export PYTHON
 started=$SECONDS
-bash launch/path.sh "$size" "runs/$size"
+bash launch/path.sh "$size" "runs/$size" "${expressive[@]}"
 echo "done in $((SECONDS - started)) s, installs aside"
 cat <<TXT
 Try it:

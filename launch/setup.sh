@@ -45,6 +45,15 @@ install_debian_packages() {
     fi
 }
 
+# what pyworld is compiled with
+install_compiler() {
+    local python
+    python=$(find_python) || return
+    command -v g++ >/dev/null || install_debian_packages g++
+    "$python" -c 'import pathlib, sys, sysconfig; sys.exit(not pathlib.Path(sysconfig.get_path("include"), "Python.h").is_file())' ||
+        install_debian_packages "$("$python" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')"
+}
+
 make_venv() {
     local python
     python=$(find_python) || return

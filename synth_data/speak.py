@@ -1,7 +1,8 @@
 """Tell seeded stories aloud: recordings with word times, to train and test on.
 
-Out: `wav/SPLIT/ID.wav` (16 kHz, mono, 16 bit), lhotse manifests of `train`, `dev` and `test` with word alignments,
-     `phones.jsonl` (the synthesizers' phone times), `stories.jsonl` (further training stories, written only).
+Out: `wav/SPLIT/ID.wav` (16 kHz, mono, 16 bit), lhotse manifests of `train`, `dev` and `test` with word alignments and
+     moods (`custom.moods`: rows of mood, start, end in seconds), `phones.jsonl` (the synthesizers' phone times),
+     `stories.jsonl` (further training stories, written only).
 A test item is three recordings, as the spoken StoryCloze layouts have it: `ID_mutual`, `ID_correct`, `ID_incorrect`.
 Work is cut into shards, each spoken by a fresh process, so the number of workers changes nothing and a run that was
 killed goes on with the shards that are left.
@@ -33,7 +34,7 @@ from spiritlm.smallworld import flite
 from spiritlm.smallworld.scenarios import SCENARIOS
 from spiritlm.smallworld.stories import Split, Story, cloze_items, stories
 from spiritlm.smallworld.telling import Telling, record
-from spiritlm.smallworld.voices import SAMPLE_RATE, check_voices
+from spiritlm.smallworld.voices import SAMPLE_RATE, STYLES, check_voices
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -69,6 +70,8 @@ class SpeakRecipe(StageRecipe):
     """Pairs of StoryCloze items; see `spiritlm/smallworld/stories.py`."""
     written: int = Field(ge=0)
     """Further training stories that are not spoken."""
+    mood_changes: float = Field(default=0.0, ge=0, le=1)
+    """Share of train and dev recordings whose mood turns into another between two sentences."""
     voices: VoicesRecipe
     shard_size: int = Field(default=32, ge=1)
     """Stories a process speaks."""
@@ -124,22 +127,34 @@ def _shards(
     def voice() -> str:
         return rng.choice(held_out if rng.random() < recipe.voices.held_out_share else voices)
 
-    def telling(id: str, story: Story, sentences: tuple[str, ...], voice: str) -> Telling:
-        return Telling(id, sentences, voice, story.mood, SCENARIOS[story.scenario].place)
+    def telling(id: str, story: Story, voice: str) -> Telling:
+        return Telling(id, story.sentences, voice, _moods(recipe, id, story), SCENARIOS[story.scenario].place)
+
+    def part(id: str, story: Story, sentences: tuple[str, ...], voice: str) -> Telling:
+        return Telling(id, sentences, voice, (story.mood,) * len(sentences), SCENARIOS[story.scenario].place)
 
     tellings: dict[Split, list[list[Telling]]] = {split: [] for split in SPLITS}
     for number, story in enumerate(train):
-        tellings["train"].append([telling(f"train-{number:05d}", story, story.sentences, rng.choice(voices))])
+        tellings["train"].append([telling(f"train-{number:05d}", story, rng.choice(voices))])
     for number, story in enumerate(islice(stories("dev", recipe.seed), recipe.dev)):
-        tellings["dev"].append([telling(f"dev-{number:05d}", story, story.sentences, voice())])
+        tellings["dev"].append([telling(f"dev-{number:05d}", story, voice())])
     for number, item in enumerate(cloze_items(recipe.test_pairs, recipe.seed)):
         id, story, teller = f"test-{number:05d}", item.story, voice()
         parts = {"mutual": story.beginning, "correct": (story.ending,), "incorrect": (item.wrong_ending,)}
-        tellings["test"].append([telling(f"{id}_{part}", story, s, teller) for part, s in parts.items()])
+        tellings["test"].append([part(f"{id}_{name}", story, s, teller) for name, s in parts.items()])
     for split, items in tellings.items():
         for number, start in enumerate(range(0, len(items), recipe.shard_size)):
             chosen = items[start : start + recipe.shard_size]
-            yield Shard(split, number, tuple(part for item in chosen for part in item))
+            yield Shard(split, number, tuple(told for item in chosen for told in item))
+
+
+def _moods(recipe: SpeakRecipe, id: str, story: Story) -> tuple[str, ...]:
+    """Of each sentence; drawn apart from all else, so a larger share changes the same recordings and further ones."""
+    rng, count = random.Random(f"{recipe.seed}-moods-{id}"), len(story.sentences)
+    changes = rng.random() < recipe.mood_changes
+    second = rng.choice([mood for mood in STYLES if mood != story.mood])
+    until = rng.randrange(1, count) if changes else count
+    return (story.mood,) * until + (second,) * (count - until)
 
 
 def _record_shards(recipe: SpeakRecipe, folder: Path, shards: list[Shard]) -> None:
@@ -172,7 +187,7 @@ def _record_shard(folder: Path, shard: Shard) -> None:
                 "wav": str(wav),
                 "duration": len(recording.wave) / SAMPLE_RATE,
                 "speaker": telling.voice,
-                "custom": {"mood": telling.mood, "scenario": telling.scenario},
+                "custom": {"mood": telling.moods[0], "moods": recording.moods, "scenario": telling.scenario},
                 "sentences": recording.sentences,
                 "phones": recording.phones,
             }

@@ -31,12 +31,14 @@ from spiritlm.run.rejects import Rejects
 from spiritlm.run.stage import Input, Inputs, Stage, StageRecipe
 from spiritlm.scoring.abx import AbxTask
 from spiritlm.scoring.error_rates import error_rate
-from spiritlm.scoring.jackknife import Estimate, groups_of, ratio
+from spiritlm.scoring.jackknife import as_json, as_percent, groups_of, ratio
 from spiritlm.scoring.purity import FrameCounts
+from spiritlm.suites import prosody
 from spiritlm.tokens.interleave import deduplicate
+from spiritlm.units.expressive import ExpressiveTokenizer
 from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.picture import Mark, timeline
-from spiritlm.units.protocol import SpeechTokenizer, UnitStream
+from spiritlm.units.protocol import SpeechTokenizer, StreamTokenizer, UnitStreams
 from spiritlm.units.usage import usage
 
 Speakers = Literal["all", "seen", "unseen"]
@@ -57,6 +59,8 @@ class MeasureRecipe(StageRecipe):
     """Signal-to-noise ratios of white noise, dB."""
     narrow_rate: PositiveInt = 8000
     """Hz; recordings are resampled to it and back."""
+    style_hours: PositiveFloat = 0.2
+    """Hours of training recordings that tell which mood each style unit stands for."""
     pictures: NonNegativeInt = 1
     """Recordings of each set to draw."""
     picture_seconds: PositiveFloat = 2.4
@@ -86,12 +90,19 @@ class Heard:
     """What one tokenizer makes of them."""
 
     tokenizer: SpeechTokenizer
-    units: list[np.ndarray]
-    """int32 `[units]` of each recording."""
+    streams: list[UnitStreams]
+    """Of each recording."""
     speed: float
     """Seconds of sound encoded in a second, one recording at a time."""
     disturbed: dict[str, dict[int, np.ndarray]]
     """By disturbance and recording, int32 `[units]`."""
+    moods: list[str]
+    """What each style unit stands for; empty where there are none."""
+
+    @property
+    def units(self) -> list[np.ndarray]:
+        """Semantic units int32 `[units]` of each recording."""
+        return [streams.semantic.values for streams in self.streams]
 
 
 def measure(recipe: MeasureRecipe, stage: Stage) -> dict[str, Any]:
@@ -108,8 +119,8 @@ def measure(recipe: MeasureRecipe, stage: Stage) -> dict[str, Any]:
         for name, one in heard.items()
     }
     write_json(stage.folder / "measures.json", {"split": recipe.split, "measures": measures})
-    header, rows = _table(measures)
-    text = f"{_markdown(header, rows)}\n{_amounts(spoken, measures)}\n"
+    tables = "\n".join(_markdown(*made) for made in (_table(measures), prosody.table(measures)) if made[1])
+    text = f"{tables}\n{_amounts(spoken, measures)}\n"
     write_text(stage.folder / "measures.md", text)
     print(text)
     _page(recipe, spoken, heard, measures).save(stage.folder / "report.html")
@@ -163,23 +174,37 @@ def _of(speakers: Speakers, documents: Sequence[SpokenDocument], recipe: Measure
 
 
 def _hear(name: str, tokenizer: SpeechTokenizer, spoken: Spoken, recipe: MeasureRecipe) -> Heard:
-    def encode(wave: np.ndarray) -> np.ndarray:
-        return tokenizer.encode(wave, tokenizer.sample_rate).semantic.values
+    def encode(wave: np.ndarray) -> UnitStreams:
+        return tokenizer.encode(wave, tokenizer.sample_rate)
 
     disturbed: dict[str, dict[int, np.ndarray]] = {}
     again = {i for members in spoken.sets.values() for i in _first_hours(spoken, members, recipe.disturbed_hours)}
-    units, seconds = [], 0.0
+    streams, seconds = [], 0.0
     encode(spoken.wave(0, tokenizer.sample_rate))  # what the first call prepares is not the speed
     with progress(f"encode with {name}", len(spoken.documents)) as bar:
         for number in range(len(spoken.documents)):
             wave = spoken.wave(number, tokenizer.sample_rate)
             started = time.perf_counter()
-            units.append(encode(wave))
+            streams.append(encode(wave))
             seconds += time.perf_counter() - started
             for how, changed in _disturbed(wave, tokenizer.sample_rate, number, recipe) if number in again else ():
-                disturbed.setdefault(how, {})[number] = encode(changed)
+                disturbed.setdefault(how, {})[number] = encode(changed).semantic.values
             bar.advance()
-    return Heard(tokenizer, units, spoken.seconds(range(len(units))) / seconds, disturbed)
+    speed = spoken.seconds(range(len(streams))) / seconds
+    moods = _moods(tokenizer.style, recipe) if isinstance(tokenizer, ExpressiveTokenizer) else []
+    return Heard(tokenizer, streams, speed, disturbed, moods)
+
+
+def _moods(style: StreamTokenizer, recipe: MeasureRecipe) -> list[str]:
+    """The mood that each style unit mostly has in recordings of training; none where they have no moods."""
+    documents = draw_hours(read_manifest(recipe.speech, "train"), recipe.style_hours, recipe.seed)
+    heard = []
+    if not all(prosody.LABEL in document.custom for document in documents):
+        return []
+    for document in track(documents, "moods of style units", len(documents)):
+        wave = read_audio(corpus_root(recipe.speech) / document.audio, style.sample_rate)
+        heard.append((document, style.encode(wave, style.sample_rate)))
+    return prosody.moods_of_units(style.vocabulary_size, heard)
 
 
 def _first_hours(spoken: Spoken, members: Sequence[int], hours: float) -> list[int]:
@@ -213,16 +238,31 @@ def _figures(heard: Heard, spoken: Spoken, members: Sequence[int], task: AbxTask
         "rate": tokenizer.rate,
         "vocabulary": tokenizer.vocabulary_size,
         **asdict(usage([heard.units[i] for i in members], seconds, tokenizer.rate, tokenizer.vocabulary_size)),
-        "phone_purity": _estimate(known.phone),
-        "cluster_purity": _estimate(known.cluster),
-        "pnmi": _estimate(known.pnmi),
+        "phone_purity": as_json(known.phone),
+        "cluster_purity": as_json(known.cluster),
+        "pnmi": as_json(known.pnmi),
         **{
-            f"abx_{side}": {**_estimate(score.error), "triples": score.triples, "phone_pairs": score.pairs}
+            f"abx_{side}": {**as_json(score.error), "triples": score.triples, "phone_pairs": score.pairs}
             for side, score in abx.items()
         },
         "unit_errors": {how: _unit_errors(heard.units, again, members) for how, again in heard.disturbed.items()},
         "speed": heard.speed,
+        **_prosody(heard, spoken, members),
     }
+
+
+def _prosody(heard: Heard, spoken: Spoken, members: Sequence[int]) -> dict[str, Any]:
+    """Of pitch and style units, where the tokenizer gives them."""
+    if not isinstance(heard.tokenizer, ExpressiveTokenizer):
+        return {}
+    recordings = [
+        prosody.Heard(spoken.documents[i], spoken.wave(i, heard.tokenizer.sample_rate), streams.pitch, streams.style)
+        for i in members
+        if (streams := heard.streams[i]).pitch and streams.style
+    ]
+    found = prosody.prosody(heard.tokenizer.pitch, heard.moods, recordings)
+    sizes = [heard.tokenizer.streams[name].size for name in ("pitch", "style")]
+    return prosody.figures(found, *sizes)
 
 
 def _unit_errors(units: list[np.ndarray], again: Mapping[int, np.ndarray], members: Sequence[int]) -> dict[str, Any]:
@@ -230,12 +270,7 @@ def _unit_errors(units: list[np.ndarray], again: Mapping[int, np.ndarray], membe
     found = [i for i in members if i in again]
     rates = [error_rate([(deduplicate(units[i])[0].tolist(), deduplicate(again[i])[0].tolist())]) for i in found]
     value = ratio(np.array([r.edits for r in rates], float), np.array([r.length for r in rates], float))
-    return {**_estimate(value), "recordings": len(found)}
-
-
-def _estimate(found: Estimate) -> dict[str, float | None]:
-    """JSON knows no NaN."""
-    return {key: None if np.isnan(value) else float(value) for key, value in found._asdict().items()}
+    return {**as_json(value), "recordings": len(found)}
 
 
 def _table(measures: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -250,17 +285,10 @@ def _table(measures: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[l
             row += [f"{found['perplexity']:.0f}", f"{found['kept_per_second']:.1f}"]
             row += [f"{found['published_bits']:.0f}", f"{found['entropy_bits']:.0f}"]
             keys = ("phone_purity", "cluster_purity", "pnmi", "abx_within", "abx_across")
-            row += [_percent(found[key]) for key in keys]
-            row += [_percent(rate) for rate in found["unit_errors"].values()]
+            row += [as_percent(found[key]) for key in keys]
+            row += [as_percent(rate) for rate in found["unit_errors"].values()]
             rows.append([*row, f"{found['speed']:.0f}"])
     return header, rows
-
-
-def _percent(found: Mapping[str, Any]) -> str:
-    if found["value"] is None:
-        return "-"
-    error = found["standard_error"]
-    return f"{100 * found['value']:.1f}" + (f" ± {100 * error:.1f}" if error is not None else "")
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -288,7 +316,9 @@ def _page(
 ) -> Page:
     page = Page("Speech tokenizers, measured", f"Split {recipe.split} of {recipe.speech}")
     notes = "".join(f'<p class="soft">{escape(line)}</p>' for line in _amounts(spoken, measures).splitlines())
-    page.section("In figures", table(*_table(measures)), notes)
+    page.section(
+        "In figures", *(table(*made) for made in (_table(measures), prosody.table(measures)) if made[1]), notes
+    )
     for speakers, members in spoken.sets.items():
         for number in members[: recipe.pictures]:
             document = spoken.documents[number]
@@ -303,7 +333,11 @@ def _page(
 def _picture(recipe: MeasureRecipe, spoken: Spoken, heard: Mapping[str, Heard], number: int) -> str:
     document, phones = spoken.documents[number], spoken.phones[number]
     start = max(0.0, phones[0].start - 0.1)
-    tracks = [(name, UnitStream(one.units[number], one.tokenizer.rate)) for name, one in heard.items()]
+    tracks = [
+        (name if stream == "semantic" else f"{name}, {stream}", units)
+        for name, one in heard.items()
+        for stream, units in one.streams[number].items()
+    ]
     words = [Mark(word.text, word.start, word.end) for sentence in document.sentences for word in sentence.words]
     drawn = timeline(
         spoken.wave(number, document.sample_rate),

@@ -64,7 +64,7 @@ class SpokenDocument:
     speaker: str
     sentences: tuple[Sentence, ...]
     """In order of time."""
-    custom: dict[str, str] = field(default_factory=dict)
+    custom: dict[str, Any] = field(default_factory=dict)
     """Further facts, for example `mood`."""
 
     @property

@@ -20,8 +20,10 @@ from transformers.utils.logging import disable_progress_bar
 from spiritlm.errors import InputError
 from spiritlm.synthesis.protocol import SpeechDecoder
 from spiritlm.synthesis.regression import RegressionDecoder
-from spiritlm.tokens.documents import Segment, parse
-from spiritlm.tokens.interleave import SPEECH, TEXT, deduplicate
+from spiritlm.tokens.documents import Segment, parse, span_ids
+from spiritlm.tokens.emit import document_of
+from spiritlm.tokens.interleave import SPEECH, TEXT, Span, deduplicate
+from spiritlm.tokens.layout import STREAMS
 from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
 from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.protocol import SpeechTokenizer
@@ -69,6 +71,11 @@ class SpeechTextLM:
     def __init__(
         self, model: torch.nn.Module, vocabulary: Vocabulary, ears: SpeechTokenizer, voice: SpeechDecoder
     ) -> None:
+        """Raises `InputError` where the ears have more units than the vocabulary has ids for."""
+        for name, shape in ears.streams.items():
+            if name in vocabulary.blocks and shape.size > vocabulary.blocks[name].size:
+                known = vocabulary.blocks[name].size
+                raise InputError(f"speech tokenizer: {shape.size} {name} units, expected at most the model's {known}")
         self.model, self.vocabulary, self.ears, self.voice = model.eval(), vocabulary, ears, voice
 
     @classmethod
@@ -111,9 +118,10 @@ class SpeechTextLM:
             if not piece.strip():
                 raise InputError("the prompt is empty: a written piece has no words")
             return self.vocabulary.encode_text(piece)
-        units = self.ears.encode(piece.wave, piece.sample_rate).semantic.values
-        units = deduplicate(units)[0] if self.vocabulary.layout.deduplicate else units
-        return self.vocabulary.encode_units(units).tolist()
+        streams = dict(self.ears.encode(piece.wave, piece.sample_rate).items())
+        document = document_of(**{name: stream.values for name, stream in streams.items()})
+        rates = [streams[name].rate if name in streams else 0.0 for name in STREAMS]
+        return span_ids(document, Span(SPEECH, 0, 0), self.vocabulary, rates).tolist()
 
     @torch.inference_mode()
     def generate(self, prompt: Prompt, output: Output, sampling: Sampling) -> list[Segment]:

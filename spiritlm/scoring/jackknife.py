@@ -8,6 +8,7 @@ than too little (on random units, twice the true error), for comparisons vanish 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -43,3 +44,16 @@ def ratio(above: np.ndarray, below: np.ndarray) -> Estimate:
     sums = [values.sum() - np.bincount(groups, values, count) for values in (above, below)]
     with np.errstate(invalid="ignore", divide="ignore"):
         return estimate(float(np.divide(above.sum(), below.sum())), sums[0] / sums[1])
+
+
+def as_json(found: Estimate) -> dict[str, float | None]:
+    """JSON knows no NaN."""
+    return {key: None if np.isnan(value) else float(value) for key, value in found._asdict().items()}
+
+
+def as_percent(found: Mapping[str, float | None]) -> str:
+    """What `as_json` gives, to be read."""
+    value, error = found["value"], found["standard_error"]
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}" + (f" ± {100 * error:.1f}" if error is not None else "")

@@ -1,8 +1,10 @@
-"""Sentences told aloud as one recording, with the times of words and phones in it."""
+"""Sentences told aloud as one recording, with the times of words, phones and moods in it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +24,17 @@ class Telling:
     id: str
     sentences: tuple[str, ...]
     voice: str
-    mood: str
+    moods: tuple[str, ...]
+    """Of each sentence."""
     scenario: str
+
+
+class MoodSpan(NamedTuple):
+    """A stretch of a recording in one mood; seconds."""
+
+    mood: str
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Recording:
     sentences: tuple[tuple[Interval, ...], ...]
     """Words of each sentence."""
     phones: tuple[Interval, ...]
+    moods: tuple[MoodSpan, ...]
+    """From the start of the recording to its end, without gaps; moods change in the middle of a pause."""
 
 
 def record(telling: Telling) -> Recording:
@@ -40,17 +53,30 @@ def record(telling: Telling) -> Recording:
     waves = [np.zeros(round(EDGE * SAMPLE_RATE), np.float32)]
     sentences: list[tuple[Interval, ...]] = []
     phones: list[Interval] = []
-    for number, text in enumerate(telling.sentences):
-        spoken = speak(text, telling.voice, telling.mood)
+    ends: list[float] = []
+    for number, (text, mood) in enumerate(zip(telling.sentences, telling.moods, strict=True)):
+        spoken = speak(text, telling.voice, mood)
         start, end = spoken.phones[0].start, spoken.phones[-1].end
         first = round(start * SAMPLE_RATE)
         offset = sum(map(len, waves)) / SAMPLE_RATE - first / SAMPLE_RATE
         waves.append(spoken.wave[first : round(end * SAMPLE_RATE)])
         sentences.append(_moved(spoken.words, offset))
         phones += _moved(spoken.phones, offset)
-        rest = EDGE if number == len(telling.sentences) - 1 else PAUSE
-        waves.append(np.zeros(round(rest * SAMPLE_RATE), np.float32))
-    return Recording(np.concatenate(waves), tuple(sentences), tuple(phones))
+        is_last = number == len(telling.sentences) - 1
+        waves.append(np.zeros(round((EDGE if is_last else PAUSE) * SAMPLE_RATE), np.float32))
+        ends.append(sum(map(len, waves)) / SAMPLE_RATE - (0.0 if is_last else PAUSE / 2))
+    return Recording(np.concatenate(waves), tuple(sentences), tuple(phones), mood_spans(telling.moods, ends))
+
+
+def mood_spans(moods: Sequence[str], ends: Sequence[float]) -> tuple[MoodSpan, ...]:
+    """One span for each run of sentences in the same mood; `ends`: seconds at which each sentence gives way."""
+    spans: list[MoodSpan] = []
+    for mood, end in zip(moods, ends, strict=True):
+        if spans and spans[-1].mood == mood:
+            spans[-1] = spans[-1]._replace(end=end)
+        else:
+            spans.append(MoodSpan(mood, spans[-1].end if spans else 0.0, end))
+    return tuple(spans)
 
 
 def _moved(intervals: tuple[Interval, ...], offset: float) -> tuple[Interval, ...]:

@@ -11,7 +11,8 @@ import soxr
 
 from spiritlm.errors import InputError
 from spiritlm.smallworld import espeak, flite
-from spiritlm.smallworld.spoken import Interval, Spoken
+from spiritlm.smallworld.retelling import Ratios, retold
+from spiritlm.smallworld.spoken import Spoken
 
 SAMPLE_RATE = 16_000
 """Hz, of everything that is spoken here."""
@@ -21,21 +22,21 @@ PEAK = 0.6
 
 @dataclass(frozen=True)
 class Style:
-    """What a mood does to a voice."""
+    """What a mood does to a voice: about the same to voices of both synthesizers."""
 
     manner: espeak.Manner
     """Of an espeak-ng voice."""
-    speed: float
-    """Of a flite voice, which has no control that all its speakers obey: played so much faster, and higher."""
+    ratios: Ratios
+    """Of a flite voice, to how it speaks by itself: it has no control that all its speakers obey."""
     gain: float
     """Volume; 1 is the loudest."""
 
 
 STYLES = {
-    "excited": Style(espeak.Manner(rate=195, pitch=75, range=80), speed=1.12, gain=1.0),
-    "happy": Style(espeak.Manner(rate=180, pitch=60, range=60), speed=1.05, gain=0.8),
-    "angry": Style(espeak.Manner(rate=185, pitch=35, range=70), speed=0.98, gain=1.0),
-    "sad": Style(espeak.Manner(rate=145, pitch=30, range=20), speed=0.90, gain=0.45),
+    "excited": Style(espeak.Manner(rate=195, pitch=75, range=80), Ratios(pitch=1.3, range=1.6, rate=1.15), gain=1.0),
+    "happy": Style(espeak.Manner(rate=180, pitch=60, range=60), Ratios(pitch=1.12, range=1.2, rate=1.06), gain=0.8),
+    "angry": Style(espeak.Manner(rate=185, pitch=35, range=70), Ratios(pitch=0.85, range=1.4, rate=1.09), gain=1.0),
+    "sad": Style(espeak.Manner(rate=145, pitch=30, range=20), Ratios(pitch=0.8, range=0.4, rate=0.85), gain=0.45),
 }
 
 
@@ -61,19 +62,9 @@ def speak(text: str, voice: str, mood: str) -> Spoken:
     engine, _, name = voice.partition(":")
     style = STYLES[mood]
     if engine == "flite":
-        spoken = _faster(flite.speak(text, name), style.speed)
+        spoken = retold(flite.speak(text, name), style.ratios)
     else:
         spoken = espeak.speak(text, name, style.manner)
     wave = soxr.resample(spoken.wave, spoken.sample_rate, SAMPLE_RATE)
     loudest = float(np.abs(wave).max(initial=1e-6))
     return replace(spoken, wave=(wave * (PEAK * style.gain / loudest)).astype(np.float32), sample_rate=SAMPLE_RATE)
-
-
-def _faster(spoken: Spoken, speed: float) -> Spoken:
-    """Played back faster by resampling: times shrink and pitch rises by `speed`."""
-    wave = soxr.resample(spoken.wave, spoken.sample_rate * speed, spoken.sample_rate).astype(np.float32)
-    words, phones = (
-        tuple(Interval(i.text, i.start / speed, i.end / speed) for i in intervals)
-        for intervals in (spoken.words, spoken.phones)
-    )
-    return replace(spoken, wave=wave, words=words, phones=phones)

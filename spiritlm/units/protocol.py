@@ -115,6 +115,9 @@ class StreamTokenizer(Protocol):
 
     def save_pretrained(self, folder: Path) -> None: ...
 
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> StreamTokenizer: ...
+
 
 def checked_wave(wave: np.ndarray, sample_rate: int, expected_rate: int, least: int = 1) -> np.ndarray:
     """`wave` as contiguous float32 `[samples]`. Raises `InputError` for another rate than `expected_rate`, stereo,

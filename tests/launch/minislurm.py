@@ -103,7 +103,7 @@ class MiniSlurm:
         told = self.command("scontrol", "-o", "show", "job", number)
         return dict(word.split("=", 1) for word in told.split() if "=" in word)
 
-    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = 300.0) -> None:
         until = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > until:

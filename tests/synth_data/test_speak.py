@@ -14,7 +14,7 @@ from spiritlm.corpus.manifest import read_manifest
 
 REPO = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(REPO / "synth_data/speak.py"), str(REPO / "synth_data/recipes/speak-tiny.toml")]
-SMALL = ["train=10", "dev=2", "test_pairs=2", "written=5", "shard_size=2"]
+SMALL = ["train=10", "dev=2", "test_pairs=2", "written=5", "shard_size=2", "mood_changes=0.5"]
 
 
 def speak(out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +54,37 @@ def test_a_test_item_is_three_recordings_in_one_voice_and_mood(spoken: Path) -> 
         assert [len(part.sentences) for part in parts] == [4, 1, 1]
         assert len({(part.speaker, part.custom["mood"], part.custom["scenario"]) for part in parts}) == 1
         assert (spoken / parts[1].audio).with_suffix(".txt").read_text().strip() == parts[1].text
+
+
+def moods(folder: Path) -> dict[str, list[tuple[str, float, float]]]:
+    documents = [document for split in ("train", "dev", "test") for document in read_manifest(folder, split)]
+    return {
+        document.id: [(mood, start, end) for mood, start, end in document.custom["moods"]] for document in documents
+    }
+
+
+def test_moods_change_between_sentences_and_never_in_a_test_item(spoken: Path) -> None:
+    changed = {id for id, spans in moods(spoken).items() if len(spans) > 1}
+    assert 2 <= len(changed) <= 10
+    assert not any(id.startswith("test") for id in changed)
+    for split in ("train", "dev", "test"):
+        for document in read_manifest(spoken, split):
+            spans = moods(spoken)[document.id]
+            assert spans[0][:2] == (document.custom["mood"], 0.0)
+            assert spans[-1][2] == pytest.approx(document.duration)
+            if document.id in changed:
+                (one, _, change), (two, start, _) = spans
+                assert one != two
+                assert change == start
+                assert not any(sentence.start < change < sentence.end for sentence in document.sentences)
+
+
+def test_a_smaller_share_changes_some_of_the_same_recordings(spoken: Path, tmp_path: Path) -> None:
+    assert speak(tmp_path / "none", "mood_changes=0.0").returncode == 0
+    steady, half = moods(tmp_path / "none"), moods(spoken)
+    assert all(len(spans) == 1 for spans in steady.values())
+    assert all(spans[0][0] == half[id][0][0] for id, spans in steady.items())
+    assert all(steady[id] == spans for id, spans in half.items() if len(spans) == 1 and "espeak" not in id)
 
 
 def test_workers_change_nothing(spoken: Path, tmp_path: Path) -> None:

@@ -3,14 +3,21 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from spiritlm.corpus.manifest import SpokenDocument, read_manifest, write_manifest
 from spiritlm.run.files import read_json, write_json, write_jsonl
+from spiritlm.units.expressive import ExpressiveTokenizer
+from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.mfcc import MfccKmeansTokenizer
+from spiritlm.units.pitch import PitchConfig, PitchTokenizer
+from spiritlm.units.pitch_vqvae import PitchVqVae
+from spiritlm.units.style import StyleNetwork, StyleShape, StyleTokenizer
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -84,6 +91,34 @@ def test_a_tokenizer_that_hears_is_told_from_one_that_does_not(recipe: Path, tmp
     assert len(lines) == 2 + 4 and len({len(line) for line in lines}) == 1
     assert (out / "report.html").read_text().count("data:image/png") == 2
     assert read_json(out / "stage.json")["counts"]["recordings"] == 4
+
+
+def test_pitch_and_style_are_measured_where_they_are_there(
+    recipe: Path, stages: Path, speech: Path, tmp_path: Path
+) -> None:
+    """Random networks: figures of any height, but of all three streams, in a table and a picture of their own rows."""
+    torch.manual_seed(0)
+    config = PitchConfig(normalization="none")
+    pitch = PitchTokenizer(PitchVqVae(config.shape), config)
+    style = StyleTokenizer(StyleNetwork(StyleShape(), 10))
+    kmeans = load_speech_tokenizer(stages / "units" / "model")
+    ExpressiveTokenizer(kmeans, pitch, style).save_pretrained(tmp_path / "deaf" / "model")
+    done = run(recipe, "pictures=0")
+    assert done.returncode == 0, done.stderr
+    found = read_json(tmp_path / "measures" / "measures.json")["measures"]
+    assert "f0_cents" not in found["kmeans"]["seen"]
+    seen = found["deaf"]["seen"]
+    assert seen["pnmi"] == found["kmeans"]["seen"]["pnmi"]
+    assert 0 <= seen["f0_within_10_percent"]["value"] <= 1 and seen["pitch_used"][1] == 64
+    assert seen["style_per_second"]["value"] is None and seen["moods"] == 0  # nobody said which mood it is
+    for split in ("train", "test"):
+        documents = read_manifest(speech, split)
+        moods = [["sad", 0.0, 2.0], ["happy", 2.0, 99.0]]
+        write_manifest(speech, split, [replace(d, custom={"mood": "sad", "moods": moods}) for d in documents])
+    assert run(recipe, f"out={tmp_path / 'moods'}").returncode == 0
+    seen = read_json(tmp_path / "moods" / "measures.json")["measures"]["deaf"]["seen"]
+    assert 0 <= seen["style_per_second"]["value"] <= 1
+    assert seen["moods"] == 2 and seen["changes"] == seen["recordings"] == 2
 
 
 def test_a_corpus_without_phone_times_is_refused_in_one_line(recipe: Path, speech: Path) -> None:

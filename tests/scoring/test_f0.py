@@ -1,0 +1,32 @@
+import math
+
+import numpy as np
+import pytest
+
+from spiritlm.scoring.f0 import f0_errors
+
+
+def test_each_kind_of_error_is_counted() -> None:
+    reference = np.array([100, 100, 100, 100, 0, 0, 100, 0], np.float32)
+    judged = np.array([100, 109, 85, 130, 0, 90, 0, 0], np.float32)
+    found = f0_errors([(reference, judged)])
+    assert found.near.value == 2 / 5
+    assert found.gross.value == 1 / 4
+    assert found.voicing.value == 2 / 8
+    assert found.voiced == 5
+    distances = [0.0, *(abs(1200 * math.log2(f / 100)) for f in (109, 85, 130))]
+    assert found.cents == pytest.approx(np.median(distances), abs=1e-3)
+
+
+def test_an_octave_is_1200_cents_and_equal_contours_are_0() -> None:
+    f0 = np.array([0, 120, 130.0, 0])
+    assert f0_errors([(f0, 2 * f0)]).cents == 1200
+    same = f0_errors([(f0, f0), (f0, f0)])
+    assert (same.near.value, same.gross.value, same.voicing.value, same.cents) == (1, 0, 0, 0)
+
+
+def test_nothing_voiced_is_no_figure() -> None:
+    found = f0_errors([(np.zeros(4), np.zeros(4))])
+    assert math.isnan(found.near.value) and math.isnan(found.cents)
+    assert found.voicing.value == 0
+    assert math.isnan(f0_errors([]).voicing.value)
