@@ -84,14 +84,14 @@ def _periodic(samples: np.ndarray, frames: np.ndarray, f0: np.ndarray) -> np.nda
 
 
 def _world(samples: np.ndarray) -> np.ndarray:
-    world = _pyworld()
+    world = pyworld_tools()
     period = 1000.0 * HOP / SAMPLE_RATE
     rough, times = world.dio(samples, SAMPLE_RATE, FLOOR, CEILING, frame_period=period, speed=DECIMATION)
     return np.asarray(world.stonemask(samples, rough, times, SAMPLE_RATE))
 
 
 @cache
-def _pyworld() -> Any:
+def pyworld_tools() -> Any:
     """The compiled part of pyworld alone: its `__init__` asks for pkg_resources, which new setuptools do not have."""
     package = importlib.util.find_spec("pyworld")
     folders = list(package.submodule_search_locations or ()) if package else []

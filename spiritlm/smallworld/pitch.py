@@ -29,7 +29,7 @@ _NEAR = 1.2
 """Most that a likely frame is above or below its surroundings."""
 _SILENT = 1e-5
 """Least energy of a voiced frame, as a part of the strongest frame's."""
-_OCTAVE = 0.12
+_OCTAVE = 0.05
 """How much more alike two periods have to be than one, to be taken for one."""
 _SHORTEST = 4
 """Frames of a voiced stretch."""
@@ -108,17 +108,15 @@ def _best(
     likeness: np.ndarray, heard: np.ndarray, lowest: float | np.ndarray, highest: float | np.ndarray, least: float
 ) -> np.ndarray:
     """Hz, `[frames]`, of the likeliest lag between two pitches (of all frames, or `[frames]`); 0 where none is
-    `least` alike. Lags are found between samples."""
+    `least` alike. Only peaks of likeness count; they are found between lags."""
     lags = np.arange(int(_RATE / np.max(highest)), likeness.shape[1] - 1)
-    allowed = (lags >= _RATE / np.reshape(highest, (-1, 1))) & (lags <= _RATE / np.reshape(lowest, (-1, 1)))
-    alike = likeness[:, lags] - _OCTAVE * np.log2(lags, dtype=np.float32)
-    lag = lags[np.where(allowed, alike, -np.inf).argmax(1)]
-    row = np.arange(len(lag))
-    before, here, after = (likeness[row, lag + step] for step in (-1, 0, 1))
-    curve = before - 2 * here + after
-    is_peak = (here >= before) & (here >= after) & (curve < 0)
-    shift = np.where(is_peak, 0.5 * (before - after) / np.where(curve < 0, curve, -1.0), 0.0)
-    return np.where(heard & is_peak & (here > least), _RATE / (lag + shift), 0.0)
+    here = likeness[:, lags]
+    counts = (here >= likeness[:, lags - 1]) & (here > likeness[:, lags + 1]) & (here > least) & heard[:, None]
+    counts &= (lags >= _RATE / np.reshape(highest, (-1, 1))) & (lags <= _RATE / np.reshape(lowest, (-1, 1)))
+    lag = lags[np.where(counts, here - _OCTAVE * np.log2(lags, dtype=np.float32), -np.inf).argmax(1)]
+    before, peak, after = (likeness[np.arange(len(lag)), lag + step] for step in (-1, 0, 1))
+    curve = np.minimum(before - 2 * peak + after, -1e-9)
+    return np.where(counts.any(1), _RATE / (lag + 0.5 * (before - after) / curve), 0.0)
 
 
 def _pulses(wave: np.ndarray, start: int, end: int, periods: np.ndarray, hop: float) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_a_tracker_that_is_absent_is_refused(monkeypatch):
         f0 = track_f0(voice(150, 1.0), "fcpe")
         assert f0.shape == (200,) and np.median(np.abs(f0[f0 > 0] / 150 - 1)) < 0.02
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for load, package in ((module._pyworld, "pyworld"), (module._fcpe_model, "torchfcpe")):
+    for load, package in ((module.pyworld_tools, "pyworld"), (module._fcpe_model, "torchfcpe")):
         load.cache_clear()
         with pytest.raises(InputError, match=f"expected {package}, which is not installed"):
             load()

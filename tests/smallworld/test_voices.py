@@ -55,12 +55,17 @@ def pitch(wave: np.ndarray) -> float:
     return float(np.median(f0[: len(loud)][loud]))
 
 
-@pytest.mark.parametrize("voice", [pytest.param("flite:slt", marks=NEEDS_FLITE), "espeak:en-us"])
+@pytest.mark.parametrize("voice", VOICES)
 def test_a_mood_is_heard(voice: str) -> None:
-    excited, sad = (speak(TEXT, voice, mood) for mood in ("excited", "sad"))
-    assert pitch(excited.wave) > 1.15 * pitch(sad.wave)
-    assert len(excited.wave) < 0.9 * len(sad.wave)
-    assert np.square(excited.wave).mean() > 2 * np.square(sad.wave).mean()
+    told = {mood: speak(TEXT, voice, mood) for mood in STYLES}
+    level = {mood: pitch(spoken.wave) for mood, spoken in told.items()}
+    assert level["excited"] > 1.08 * level["happy"]
+    assert level["happy"] > 1.08 * max(level["angry"], level["sad"])
+    length = {mood: len(spoken.wave) for mood, spoken in told.items()}
+    assert length["excited"] < length["angry"] < length["sad"]
+    assert length["excited"] < length["happy"] < 0.9 * length["sad"]
+    power = {mood: np.square(spoken.wave).mean() for mood, spoken in told.items()}
+    assert min(power["excited"], power["angry"]) > 2 * power["sad"]
 
 
 def test_absent_voices_are_named_with_the_nearest() -> None:

@@ -99,6 +99,7 @@ def test_unreadable_recordings_are_named_and_counted(stages, tmp_path):
         ("normalization=utterance", "expected scale = octaves and normalization = none"),
         ("model.channels=3", "shape.channels is 3, expected 2"),
         ("tracker=praat", "tracker = 'praat'"),
+        ("crop_units=7", "crop_units = 7: expected a multiple of blocks.units, 5"),
         ("model.stride=3", "model.stride = 3"),
     ],
 )
