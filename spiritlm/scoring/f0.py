@@ -40,7 +40,7 @@ def f0_errors(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> F0Errors:
         row = (np.sum(off <= NEAR), voiced.sum(), np.sum(off > GROSS), both.sum(), np.sum(voiced != (judged > 0)))
         counts.append((*row, len(reference)))
         distances.append(np.abs(1200 * np.log2(judged[both].astype(np.float64) / reference[both])))
-    near, voiced, gross, both, wrong, frames = np.array(counts, np.float64).reshape(-1, 6).T
+    near, known, gross, shared, wrong, frames = np.array(counts, np.float64).reshape(-1, 6).T
     cents = np.concatenate(distances)
     middle = float(np.median(cents)) if len(cents) else float("nan")
-    return F0Errors(ratio(near, voiced), ratio(gross, both), ratio(wrong, frames), middle, int(voiced.sum()))
+    return F0Errors(ratio(near, known), ratio(gross, shared), ratio(wrong, frames), middle, int(known.sum()))

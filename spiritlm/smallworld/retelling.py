@@ -2,7 +2,7 @@
 
 By pitch-synchronous overlap-add (TD-PSOLA): two periods around each pitch mark are cut out and set down again nearer
 or farther apart, some twice or not at all. Formants stay, so the speaker and the phones do. WORLD would do the same
-by analysis and resynthesis and takes eight times as long.
+by analysis and resynthesis and takes ten times as long.
 """
 
 from __future__ import annotations

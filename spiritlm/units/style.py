@@ -1,10 +1,11 @@
 """Style units: how a second of speech is said, one unit a second, heard from it and from what came just before.
 
-Sound at 16 kHz comes in. Unit `i` looks at second `i` and at `context_seconds` before it and at nothing else: log-mel
-frames and how well each fits itself one pitch period later, a few convolutions, means and deviations over the second
-and over all that is seen, a classifier. Nothing is normalised over the recording, so units follow a change of style
-inside it, loudness counts, and a stream gives the units of the file. The price is that a second alone is less sure than
-a whole file would be, and that who is quiet may be taken for sad.
+Sound at 16 kHz comes in. Unit `i` looks at second `i` and at `context_seconds` before it and at nothing else: five
+numbers every 20 ms (energy, peak, how much the spectrum changes, pitch, how sure that is), a few convolutions, means,
+deviations and maxima over the second and over all that is seen, a classifier. The spectrum itself is left out: it tells
+the voice, and a network that hears few voices learns style voice by voice. Nothing is normalised over the recording, so
+units follow a change of style inside it, loudness counts, and a stream gives the units of the file. The price is that a
+second alone is less sure than a whole file would be, and that who is quiet may be taken for sad.
 
 Every wave has its units: silence gets the class that the network gives to zeros, the same each time; the last second
 may be short (50 ms, or one sample), and what is not there is no part of the means; clipped sound is heard as it is.
@@ -14,6 +15,7 @@ may be short (50 ms, or one sample), and what is not there is no part of the mea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -25,7 +27,7 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import nn
 
-from spiritlm.audio.mel import FLOOR, HOP, MELS, SAMPLE_RATE, log_mel
+from spiritlm.audio.mel import FLOOR, HOP, SAMPLE_RATE, log_mel
 from spiritlm.config import Recipe
 from spiritlm.run.device import training_device
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
@@ -36,8 +38,13 @@ UNIT = SAMPLE_RATE
 STACKED = 2
 """Frames of 10 ms that the network takes as one."""
 PITCHES = 64
-LOWEST, HIGHEST = 60.0, 500.0
+LOWEST, MIDDLE, HIGHEST = 60.0, 140.0, 500.0
 """Hz, of the pitch periods that frames are compared at."""
+OCTAVE_BONUS = 0.05
+"""Of a pitch an octave above another: two periods are as alike as one."""
+SHAKEN_PITCH, SHAKEN_ENERGY, SHAKEN_CHANGE = 0.25, 0.1, 0.1
+"""Deviation of what is added in training to pitch (octaves) and energy (log10 of power), and of what the change of the
+spectrum is multiplied with: about as voices differ in the same mood, so that few voices are enough."""
 BAND = 1000.0
 """Hz, under which periods are sought."""
 PITCH_WINDOW, PITCH_POINTS = 800, 1280
@@ -103,23 +110,29 @@ def _period_waves(kept: int) -> torch.Tensor:
     return torch.from_numpy((np.cos(angles[1:kept]) / fade).astype(np.float32))
 
 
-PROSODY = 5
-OCTAVE_COST = 0.05
-
 def prosody(waves: torch.Tensor) -> torch.Tensor:
-    hop = STACKED * HOP
+    """float32 `[batch, samples]` at 16 kHz, a multiple of 320 samples -> float32 `[batch, frames, 5]` at 50 Hz, each
+    about in [-2, 2]: energy, peak, how much the spectrum changes, pitch (octaves from `MIDDLE`, 0 where there is none),
+    how surely there is a pitch."""
     mel = log_mel(waves)
-    flux = F.pad((mel[:, 1:] - mel[:, :-1]).abs().mean(-1), (1, 0)).unflatten(1, (-1, STACKED)).mean(-1)
-    frames = waves.unflatten(1, (-1, hop))
+    change = F.pad((mel[:, 1:] - mel[:, :-1]).abs().mean(-1), (1, 0)).unflatten(1, (-1, STACKED)).mean(-1)
+    frames = waves.unflatten(1, (-1, STACKED * HOP))
     energy = (frames.square().mean(-1) + FLOOR / 10).log10()
     peak = (frames.abs().amax(-1) + 1e-3).log10()
     likeness = periodicity(waves)
-    cost = OCTAVE_COST * torch.linspace(0, float(np.log2(HIGHEST / LOWEST)), PITCHES, device=waves.device)
-    best = (likeness - cost).argmax(-1)
-    voicing = likeness.gather(-1, best[..., None])[..., 0]
-    pitch = float(np.log2(HIGHEST / 140)) - best * float(np.log2(HIGHEST / LOWEST) / (PITCHES - 1))
-    voiced = (4 * (voicing - 0.5)).clamp(0, 1)
-    return torch.stack([energy / 2 + 2, 2 * peak + 2, 4 * flux, 2 * pitch * voiced, voiced], dim=-1)
+    octaves = torch.linspace(math.log2(HIGHEST / MIDDLE), math.log2(LOWEST / MIDDLE), PITCHES, device=waves.device)
+    best = (likeness + OCTAVE_BONUS * octaves).argmax(-1)
+    sureness = (4 * likeness.gather(-1, best[..., None])[..., 0] - 2).clamp(0, 1)
+    return torch.stack([energy / 2 + 2, 2 * peak + 2, 4 * change, 2 * octaves[best] * sureness, sureness], dim=-1)
+
+
+def shaken(x: torch.Tensor) -> torch.Tensor:
+    """What `prosody` gives, of other voices: each window by draws of its own, `[batch, frames, 5]` both ways."""
+    level, loudness, liveliness = torch.randn(3, len(x), 1, device=x.device)
+    energy, peak, change, pitch, sureness = x.unbind(-1)
+    pitch = pitch + 2 * SHAKEN_PITCH * level * sureness
+    change = change * (1 + SHAKEN_CHANGE * liveliness)
+    return torch.stack([energy + SHAKEN_ENERGY / 2 * loudness, peak, change, pitch, sureness], dim=-1)
 
 
 class _Block(nn.Module):
@@ -138,12 +151,14 @@ class _Block(nn.Module):
 
 
 class StyleNetwork(nn.Module):
-    """Windows of sound that end with a second -> features of that second, and logits of its class."""
+    """Windows of sound that end with a second -> features of that second, and logits of its class.
+
+    In training mode, what it hears is `shaken`."""
 
     def __init__(self, shape: StyleShape, classes: int) -> None:
         super().__init__()
         self.shape, self.classes = shape, classes
-        self.stack = nn.Linear(PROSODY, shape.width)
+        self.enter = nn.Linear(5, shape.width)
         self.blocks = nn.ModuleList(_Block(shape.width, shape.reach) for _ in range(shape.blocks))
         self.norm = nn.LayerNorm(shape.width)
         self.weigh = nn.Linear(shape.width, 2)
@@ -154,7 +169,8 @@ class StyleNetwork(nn.Module):
     def features(self, windows: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
         """`windows` float32 `[batch, window]`, zeros outside samples `[start, end)` of each, int64 `[batch]`, at least
         one sample of the last second in them -> float `[batch, features]`, of deviation 1 each."""
-        x = self.stack(prosody(windows))  # [batch, time, width]
+        x = prosody(windows)
+        x = self.enter(shaken(x) if self.training else x)  # [batch, time, width]
         places = STACKED * HOP * torch.arange(x.shape[1], device=x.device)
         there = (places > starts[:, None] - STACKED * HOP) & (places < ends[:, None])
         for block in self.blocks:
@@ -163,12 +179,7 @@ class StyleNetwork(nn.Module):
         own = there & (places >= self.shape.context)
         scores = self.weigh(x).float()
         pooled = [
-            part
-            for number, heard in enumerate((own, there))
-            for part in (
-                _mean_and_deviation(x, scores[..., number].masked_fill(~heard, -torch.inf).softmax(1)),
-                x.masked_fill(~heard[..., None], -torch.inf).amax(1),
-            )
+            _pooled(x, scores[..., number : number + 1], heard[..., None]) for number, heard in enumerate((own, there))
         ]
         x = self.feature(F.gelu(self.gather(torch.cat(pooled, dim=-1))))
         return F.layer_norm(x.float(), x.shape[-1:])
@@ -178,11 +189,13 @@ class StyleNetwork(nn.Module):
         return self.classifier(self.features(windows, starts, ends))
 
 
-def _mean_and_deviation(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """`x` `[batch, time, width]`, `weights` `[batch, time]` of sum 1 -> `[batch, 2 * width]`."""
-    mean = torch.einsum("bt,btw->bw", weights, x)
-    variance = torch.einsum("bt,btw->bw", weights, (x - mean[:, None]).square())
-    return torch.cat([mean, (variance + 1e-4).sqrt()], dim=-1)
+def _pooled(x: torch.Tensor, scores: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+    """`x` `[batch, time, width]`, `scores` and bool `heard` `[batch, time, 1]`, at least one of them true -> mean and
+    deviation, weighed by the softmax of scores, and maximum of what is heard, `[batch, 3 * width]`."""
+    weights = scores.masked_fill(~heard, -torch.inf).softmax(1)
+    mean = (weights * x).sum(1)
+    deviation = ((weights * (x - mean[:, None]).square()).sum(1) + 1e-4).sqrt()
+    return torch.cat([mean, deviation, x.masked_fill(~heard, -torch.inf).amax(1)], dim=-1)
 
 
 class StyleTokenizer:

@@ -14,13 +14,11 @@ from spiritlm.smallworld.retelling import Ratios, retold
 from spiritlm.smallworld.spoken import Interval, Spoken
 
 RATE = 16000
-TEXT = "Clara walked to the harbor and saw the rocket reach the stars."
+TEXT = "The ticket was wrong. She ran away from the troll."
 NEEDS_FLITE = pytest.mark.skipif(not flite.is_installed(), reason="flite is not installed")
 VOICES = [pytest.param(voice, marks=NEEDS_FLITE) for voice in flite.VOICES]
 LEVELS = {"awb": 129.0, "kal16": 90.0, "rms": 101.0, "slt": 172.0}
 """Hz."""
-TOLERANCES = {"awb": 0.06, "kal16": 0.12, "rms": 0.06, "slt": 0.06}
-"""Of the ratio of levels: kal16 creaks, which misleads the tracker that judges."""
 MANNERS = [Ratios(1.3, 1.6, 1.15), Ratios(0.8, 0.4, 0.85), Ratios(pitch=1.2), Ratios(range=0.5), Ratios(rate=0.8)]
 
 
@@ -92,7 +90,8 @@ def test_silence_and_snippets_come_through(seconds: float) -> None:
 def level_of(wave: np.ndarray, about: float) -> float:
     """Hz, of the octave and a third around `about`, by another tracker than the one that is tested."""
     f0 = librosa.yin(wave, fmin=about / 1.6, fmax=about * 1.6, sr=RATE)
-    loud = librosa.feature.rms(y=wave)[0] > 0.2 * np.abs(wave).max()
+    rms = librosa.feature.rms(y=wave)[0]
+    loud = rms > 0.3 * rms.max()
     return float(np.median(f0[loud[: len(f0)]]))
 
 
@@ -109,7 +108,7 @@ def test_speech_moves_as_asked_and_its_times_follow(voice: str) -> None:
     moments = np.arange(0.05, len(plain.wave) / RATE - 0.05, 0.01)
     for ratios in MANNERS:
         new = retold(plain, ratios)
-        assert level_of(new.wave, level * ratios.pitch) / level == pytest.approx(ratios.pitch, rel=TOLERANCES[voice])
+        assert level_of(new.wave, level * ratios.pitch) / level == pytest.approx(ratios.pitch, rel=0.06)
         assert len(new.wave) == round(len(plain.wave) / ratios.rate)
         for old_times, new_times in ((plain.words, new.words), (plain.phones, new.phones)):
             for old, moved in zip(old_times, new_times, strict=True):
@@ -120,7 +119,7 @@ def test_speech_moves_as_asked_and_its_times_follow(voice: str) -> None:
 
 @pytest.mark.parametrize("voice", VOICES)
 def test_the_range_of_speech_moves(voice: str) -> None:
-    plain = flite.speak(f"{TEXT} {TEXT.replace('rocket', 'robot')}", voice)
+    plain = flite.speak(f"{TEXT} Clara went to the harbor and saw the rocket.", voice)
     wide, narrow = (retold(plain, Ratios(range=ratio)) for ratio in (1.6, 0.4))
     old, wider, narrower = (
         spread(f0[f0 > 0]) for f0 in (track_pitch(spoken.wave, RATE) for spoken in (plain, wide, narrow))
