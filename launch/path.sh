@@ -53,6 +53,7 @@ stage training/export_hf.py export model run:lm speech_tokenizer:units voice
 stage training/export_hf.py export model-apart run:lm-apart speech_tokenizer:units voice
 stage evals/run.py run results model apart:model-apart store
 stage evals/generate.py generate samples model speech
+report="report"
 reported=(speech units text store lm lm_apart:lm-apart voice model model_apart:model-apart results samples)
 if [ -n "$expressive" ]; then
     stage tokenizers/train_pitch.py pitch pitch speech
@@ -63,8 +64,9 @@ if [ -n "$expressive" ]; then
     stage training/pretrain.py pretrain lm-expressive stores.main:store-expressive stores.texts:texts-expressive
     stage training/export_hf.py export-expressive model-expressive run:lm-expressive speech_tokenizer:streams
     stage evals/run.py run-expressive results-expressive model:model-expressive store:store-expressive moods:speech
+    report="report-expressive"
     reported+=(lm_expressive:lm-expressive results_expressive:results-expressive)
 fi
-stage evals/report.py report report "${reported[@]}"
-cp "$run/report/report.html" "$run/report.html"
+stage evals/report.py report "$report" "${reported[@]}"
+cp "$run/$report/report.html" "$run/report.html"
 echo "report: $run/report.html"
