@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import nn
 
-from spiritlm.audio.mel import FLOOR, HOP, SAMPLE_RATE, log_mel
+from spiritlm.audio.mel import FLOOR, SAMPLE_RATE
 from spiritlm.config import Recipe
 from spiritlm.run.device import training_device
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
@@ -35,8 +35,11 @@ from spiritlm.units.protocol import UnitEncoding, UnitStream, checked_wave
 
 UNIT = SAMPLE_RATE
 """Samples of a unit."""
-STACKED = 2
-"""Frames of 10 ms that the network takes as one."""
+HOP = 320
+"""Samples from frame to frame, 20 ms."""
+WINDOW, POINTS = 800, 1024
+"""Samples in a frame of 50 ms, and points of its Fourier transform."""
+BANDS = 20
 PITCHES = 64
 LOWEST, MIDDLE, HIGHEST = 60.0, 140.0, 500.0
 """Hz, of the pitch periods that frames are compared at."""
@@ -45,10 +48,8 @@ OCTAVE_BONUS = 0.05
 SHAKEN_PITCH, SHAKEN_ENERGY, SHAKEN_CHANGE = 0.25, 0.1, 0.1
 """Deviation of what is added in training to pitch (octaves) and energy (log10 of power), and of what the change of the
 spectrum is multiplied with: about as voices differ in the same mood, so that few voices are enough."""
-BAND = 1000.0
+PITCHED = 1000.0
 """Hz, under which periods are sought."""
-PITCH_WINDOW, PITCH_POINTS = 800, 1280
-"""Samples in a frame of 50 ms, and points of its Fourier transform."""
 WINDOWS_AT_A_TIME = {"cpu": 64, "cuda": 1024}
 
 
@@ -67,7 +68,7 @@ class StyleShape(Recipe):
     @property
     def context(self) -> int:
         """Samples before the unit, whole frames."""
-        return STACKED * HOP * round(self.context_seconds * SAMPLE_RATE / (STACKED * HOP))
+        return HOP * round(self.context_seconds * SAMPLE_RATE / HOP)
 
     @property
     def window(self) -> int:
@@ -87,43 +88,57 @@ class StyleConfig(Recipe):
     sample_rate: int = SAMPLE_RATE
 
 
-def periodicity(waves: torch.Tensor) -> torch.Tensor:
-    """float32 `[batch, samples]` at 16 kHz -> float32 `[batch, frames, PITCHES]` at 50 Hz, in about [-1, 1]: how what
-    each 50 ms hold under `BAND` correlate with themselves one period later, whatever their loudness; 0 in silence."""
-    hop, kept = STACKED * HOP, int(BAND * PITCH_POINTS / SAMPLE_RATE)
-    left = (PITCH_WINDOW - hop) // 2
-    padded = F.pad(waves, (left, PITCH_WINDOW - hop - left))
-    pieces = padded.unfold(1, PITCH_WINDOW, hop) * torch.hann_window(PITCH_WINDOW, device=waves.device)
-    power = torch.view_as_real(torch.fft.rfft(pieces, PITCH_POINTS)[..., 1:kept]).square().sum(-1)  # [..., bin]
-    return power @ _period_waves(kept).to(waves.device) / (power.sum(-1, keepdim=True) + FLOOR * PITCH_WINDOW)
-
-
-@cache
-def _period_waves(kept: int) -> torch.Tensor:
-    """float32 `[kept - 1, PITCHES]`: a cosine over frequency for each pitch period, from high to low in equal steps of
-    the logarithm, larger for long ones by what the window takes from them."""
-    lags = np.geomspace(SAMPLE_RATE / HIGHEST, SAMPLE_RATE / LOWEST, PITCHES)
-    angles = 2 * np.pi * np.outer(np.arange(PITCH_POINTS), lags) / PITCH_POINTS
-    window = np.abs(np.fft.fft(np.hanning(PITCH_WINDOW), PITCH_POINTS)) ** 2
-    places = np.arange(PITCH_POINTS) - PITCH_POINTS // 2
-    fade = np.fft.fftshift(window) @ np.cos(2 * np.pi * np.outer(places, lags) / PITCH_POINTS) / window.sum()
-    return torch.from_numpy((np.cos(angles[1:kept]) / fade).astype(np.float32))
-
-
 def prosody(waves: torch.Tensor) -> torch.Tensor:
-    """float32 `[batch, samples]` at 16 kHz, a multiple of 320 samples -> float32 `[batch, frames, 5]` at 50 Hz, each
+    """float32 `[batch, samples]` at 16 kHz, a multiple of `HOP` samples -> float32 `[batch, frames, 5]` at 50 Hz, each
     about in [-2, 2]: energy, peak, how much the spectrum changes, pitch (octaves from `MIDDLE`, 0 where there is none),
     how surely there is a pitch."""
-    mel = log_mel(waves)
-    change = F.pad((mel[:, 1:] - mel[:, :-1]).abs().mean(-1), (1, 0)).unflatten(1, (-1, STACKED)).mean(-1)
-    frames = waves.unflatten(1, (-1, STACKED * HOP))
+    frames = waves.unflatten(1, (-1, HOP))
     energy = (frames.square().mean(-1) + FLOOR / 10).log10()
     peak = (frames.abs().amax(-1) + 1e-3).log10()
-    likeness = periodicity(waves)
+    power = _power(waves)
+    bands = (power @ _bands().to(waves.device) + FLOOR * WINDOW).log10()
+    change = F.pad((bands[:, 1:] - bands[:, :-1]).abs().mean(-1), (1, 0))
+    likeness = periodicity(power)
     octaves = torch.linspace(math.log2(HIGHEST / MIDDLE), math.log2(LOWEST / MIDDLE), PITCHES, device=waves.device)
     best = (likeness + OCTAVE_BONUS * octaves).argmax(-1)
     sureness = (4 * likeness.gather(-1, best[..., None])[..., 0] - 2).clamp(0, 1)
     return torch.stack([energy / 2 + 2, 2 * peak + 2, 4 * change, 2 * octaves[best] * sureness, sureness], dim=-1)
+
+
+def _power(waves: torch.Tensor) -> torch.Tensor:
+    """float32 `[batch, samples]` -> `[batch, frames, POINTS / 2 + 1]`: spectra of 50 ms."""
+    left = (WINDOW - HOP) // 2
+    pieces = F.pad(waves, (left, WINDOW - HOP - left)).unfold(1, WINDOW, HOP)
+    spectra = torch.fft.rfft(pieces * torch.hann_window(WINDOW, device=waves.device), POINTS)
+    return torch.view_as_real(spectra).square().sum(-1)
+
+
+@cache
+def _bands() -> torch.Tensor:
+    """float32 `[POINTS / 2 + 1, BANDS]`: sums over bands as wide as each other on a scale of octaves, from 100 Hz."""
+    edges = np.geomspace(100, SAMPLE_RATE / 2, BANDS + 1)
+    frequencies = np.arange(POINTS // 2 + 1)[:, None] * SAMPLE_RATE / POINTS
+    return torch.from_numpy(((frequencies >= edges[:-1]) & (frequencies < edges[1:])).astype(np.float32))
+
+
+def periodicity(power: torch.Tensor) -> torch.Tensor:
+    """Spectra `[..., POINTS / 2 + 1]` -> `[..., PITCHES]`, in about [-1, 1]: how what is under `PITCHED` Hz correlates
+    with itself one period later, from `HIGHEST` to `LOWEST` pitch, whatever its loudness; 0 in silence."""
+    waves = _period_waves().to(power.device)
+    power = power[..., 1 : 1 + len(waves)]
+    return power @ waves / (power.sum(-1, keepdim=True) + FLOOR * WINDOW)
+
+
+@cache
+def _period_waves() -> torch.Tensor:
+    """float32 `[bins, PITCHES]`: a cosine over frequency for each pitch period, in equal steps of the logarithm, larger
+    for long ones by what the window takes from them."""
+    lags = np.geomspace(SAMPLE_RATE / HIGHEST, SAMPLE_RATE / LOWEST, PITCHES)
+    angles = 2 * np.pi * np.outer(np.arange(1, int(PITCHED * POINTS / SAMPLE_RATE)), lags) / POINTS
+    window = np.hanning(WINDOW)
+    whole = np.correlate(window, window, "full")[WINDOW - 1 :]
+    fade = np.interp(lags, np.arange(WINDOW), whole / whole[0])
+    return torch.from_numpy((np.cos(angles) / fade).astype(np.float32))
 
 
 def shaken(x: torch.Tensor) -> torch.Tensor:
@@ -171,8 +186,8 @@ class StyleNetwork(nn.Module):
         one sample of the last second in them -> float `[batch, features]`, of deviation 1 each."""
         x = prosody(windows)
         x = self.enter(shaken(x) if self.training else x)  # [batch, time, width]
-        places = STACKED * HOP * torch.arange(x.shape[1], device=x.device)
-        there = (places > starts[:, None] - STACKED * HOP) & (places < ends[:, None])
+        places = HOP * torch.arange(x.shape[1], device=x.device)
+        there = (places > starts[:, None] - HOP) & (places < ends[:, None])
         for block in self.blocks:
             x = block(x, there[..., None])
         x = self.norm(x)

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from spiritlm.run.optimizers import optimizer_of
+from spiritlm.run.optimizers import Muon, near_orthogonal, optimizer_of
 
 
 def network():
@@ -41,6 +41,31 @@ def test_a_saved_state_goes_on_with_the_same_bits(name):
     for m, o in ((model, optimizer), (other, restored)):
         step(m, o, 1)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_muon_is_that_of_torch():
+    """Whose products are in bfloat16: after three steps by the same gradients, matrices are where its are, about."""
+    torch.manual_seed(0)
+    shapes = ((8, 8), (8, 24), (24, 8), (8, 8))
+    start = [torch.randn(shape) for shape in shapes]
+    ours, theirs = ([torch.nn.Parameter(matrix.clone()) for matrix in start] for _ in range(2))
+    own = Muon(ours, 1e-2, 0.1)
+    reference = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.clone()
+        own.step()
+        reference.step()
+    for a, b, before in zip(ours, theirs, start, strict=True):
+        assert (a - b).norm() < 0.03 * (b - before).norm()
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 6), (2, 6, 16)])
+def test_singular_values_come_near_one(shape):
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(near_orthogonal(torch.randn(shape)))
+    assert values.min() > 0.4 and values.max() < 1.4
 
 
 def test_muon_moves_matrices_by_as_much_as_adamw():
