@@ -29,8 +29,8 @@ RMS = 0.2
 
 
 class Muon(torch.optim.Optimizer):
-    """As `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, which always multiplies in bfloat16: on a CPU that has
-    it not, longer than all else in a step of training. Here matrices of one shape go together."""
+    """As `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, which multiplies in bfloat16 everywhere: on a CPU that
+    has none, for longer than all else in a step takes. Here matrices of one shape go together."""
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(sorted(parameters, key=lambda p: p.shape), {"lr": lr, "weight_decay": weight_decay})

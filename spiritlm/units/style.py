@@ -45,7 +45,7 @@ LOWEST, MIDDLE, HIGHEST = 60.0, 140.0, 500.0
 """Hz, of the pitch periods that frames are compared at."""
 OCTAVE_BONUS = 0.05
 """Of a pitch an octave above another: two periods are as alike as one."""
-SHAKEN_PITCH, SHAKEN_ENERGY, SHAKEN_CHANGE = 0.25, 0.1, 0.1
+SHAKEN_PITCH, SHAKEN_ENERGY, SHAKEN_CHANGE = 0.2, 0.1, 0.1
 """Deviation of what is added in training to pitch (octaves) and energy (log10 of power), and of what the change of the
 spectrum is multiplied with: about as voices differ in the same mood, so that few voices are enough."""
 PITCHED = 1000.0
