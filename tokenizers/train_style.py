@@ -42,8 +42,8 @@ from spiritlm.units.clustering import streaming_kmeans
 from spiritlm.units.style import UNIT, StyleNetwork, StyleShape, StyleTokenizer
 from spiritlm.units.usage import perplexity
 
-PIECE_SECONDS = 10.0
-"""Of a recording that are read together."""
+PIECE_SECONDS = 4.0
+"""Of a recording, in which a second begins."""
 CENTROIDS_FILE = "centroids.npy"
 
 
@@ -58,11 +58,9 @@ class TrainStyleRecipe(StageRecipe):
     """Of the label."""
     distillation: FitRecipe
     """Of the classes."""
-    pieces: PositiveInt = 16
-    """Pieces of recordings of a step, over all processes."""
-    seconds: PositiveInt = 4
-    """Seconds at random places of each piece."""
-    splice: float = Field(0.3, ge=0, le=1)
+    batch_size: PositiveInt = 48
+    """Seconds of a step, at random places of the recordings, over all processes."""
+    splice: float = Field(0.2, ge=0, le=1)
     """How often another second of the same speaker stands before a second."""
     smoothing: float = Field(0.1, ge=0, lt=1)
     """Of the label's probabilities, so that features stay spread."""
@@ -85,8 +83,8 @@ def train_style(recipe: TrainStyleRecipe, stage: Stage) -> dict[str, Any]:
     if (heard := int(sum(document.duration for document in documents))) < recipe.classes:
         raise InputError(f"classes = {recipe.classes}: expected at most one a second, the recordings have {heard} s")
     with process_group() as (rank, ranks):
-        if recipe.pieces % ranks:
-            raise InputError(f"pieces = {recipe.pieces}: expected a multiple of the {ranks} processes")
+        if recipe.batch_size % ranks:
+            raise InputError(f"batch_size = {recipe.batch_size}: expected a multiple of the {ranks} processes")
         rejects = Rejects(stage.folder, recipe.max_bad_fraction)
         seconds = Seconds(recipe, documents, spans, names, rejects, rank, ranks)
         torch.manual_seed(recipe.training.seed)
@@ -138,15 +136,15 @@ class Seconds:
         self.speakers = [speakers[document.speaker] for document in documents]
         self.places: list[tuple[int, float]] = []
         """Of each piece: the number of its document, and the second where it begins."""
-        stretches = []
+        stretches, lengths = [], []
         for number, document in enumerate(documents):
             for first in np.arange(0, document.duration, PIECE_SECONDS):
-                end = min(document.duration, first + PIECE_SECONDS)
+                end = min(document.duration, first + PIECE_SECONDS + UNIT / SAMPLE_RATE)
                 stretches.append(Stretch(root / document.audio, max(0.0, first - before), end))
                 self.places.append((number, float(first)))
+                lengths.append(min(PIECE_SECONDS, document.duration - first))
         self.sounds = Sounds(stretches, SAMPLE_RATE, rejects)
-        lengths = np.array([s.end - first for s, (_, first) in zip(stretches, self.places, strict=True)])
-        self.chances = lengths / lengths.sum()
+        self.chances = np.array(lengths) / np.sum(lengths)
 
     def of_training(self, step: int) -> Batch:
         return self.batch((self.recipe.training.seed, 0, step))
@@ -158,12 +156,10 @@ class Seconds:
         """`windows` float32 `[batch, window]`, `starts` and `ends` of the sound in them, `labels`; `heard` and
         `heard_starts`: the same windows and starts where some have another second before theirs. All int64."""
         rng = np.random.default_rng(seed)
-        numbers = rng.choice(len(self.places), self.recipe.pieces, p=self.chances)[self.rank :: self.ranks]
-        seeds = rng.integers(2**32, size=self.recipe.pieces)[self.rank :: self.ranks]
+        numbers = rng.choice(len(self.places), self.recipe.batch_size, p=self.chances)[self.rank :: self.ranks]
+        seeds = rng.integers(2**32, size=self.recipe.batch_size)[self.rank :: self.ranks]
         read, waves = self.sounds.read(numbers)
-        rows = [
-            row for n, wave, own in zip(read, waves, seeds, strict=True) for row in self._windows(n, wave, int(own))
-        ]
+        rows = [self._window(n, wave, int(own)) for n, wave, own in zip(read, waves, seeds, strict=True)]
         windows = np.stack([window for window, _, _, _, _ in rows])
         starts, ends, labels, speakers = (np.array(column) for column in list(zip(*rows, strict=True))[1:])
         heard, heard_starts = self._spliced(windows, starts, ends, speakers, np.random.default_rng(int(seeds[0])))
@@ -171,18 +167,17 @@ class Seconds:
         arrays |= {"heard": heard, "heard_starts": heard_starts}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    def _windows(self, piece: int, wave: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, int, int, int, int]]:
-        """Windows of a piece, with start and end of the sound in them, label and speaker."""
+    def _window(self, piece: int, wave: np.ndarray, seed: int) -> tuple[np.ndarray, int, int, int, int]:
+        """A window of a piece, start and end of the sound in it, label and speaker."""
         rng, context = np.random.default_rng(seed), self.recipe.model.context
         document, first = self.places[piece]
         skipped = min(context, round(first * SAMPLE_RATE), len(wave) - 1)
-        for at in rng.integers(skipped, len(wave), size=self.recipe.seconds).tolist():
-            part = wave[max(0, at - context) : at + UNIT]
-            start = max(0, context - at)
-            window = np.pad(part, (start, context + UNIT - start - len(part)))
-            middle = first + (at - skipped + min(UNIT, len(wave) - at) / 2) / SAMPLE_RATE
-            label = self.names.index(label_at(self.spans[document], middle))
-            yield window, start, start + len(part), label, self.speakers[document]
+        at = int(rng.integers(skipped, min(len(wave), skipped + round(PIECE_SECONDS * SAMPLE_RATE))))
+        part, start = wave[max(0, at - context) : at + UNIT], max(0, context - at)
+        window = np.pad(part, (start, context + UNIT - start - len(part)))
+        middle = first + (at - skipped + min(UNIT, len(wave) - at) / 2) / SAMPLE_RATE
+        label = self.names.index(label_at(self.spans[document], middle))
+        return window, start, start + len(part), label, self.speakers[document]
 
     def _spliced(
         self,
@@ -236,11 +231,11 @@ def _centroids(recipe: TrainStyleRecipe, teacher: StyleNetwork, seconds: Seconds
     path = folder / CENTROIDS_FILE
     if is_main_process() and not path.is_file():
         wanted = recipe.clustered * recipe.classes
-        batches = -(-wanted * seconds.ranks // (recipe.pieces * recipe.seconds))
-        pieces = (_features(teacher, seconds.batch((recipe.training.seed, 2, n))) for n in range(batches))
-        found = streaming_kmeans(track(pieces, "cluster", batches), recipe.classes, recipe.training.seed)
+        batches = -(-wanted * seconds.ranks // recipe.batch_size)
+        found = (_features(teacher, seconds.batch((recipe.training.seed, 2, n))) for n in range(batches))
+        centroids = streaming_kmeans(track(found, "cluster", batches), recipe.classes, recipe.training.seed)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, found)
+            np.save(file, centroids)
     if dist.is_initialized():
         dist.barrier()
     return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)

@@ -29,7 +29,7 @@ RMS = 0.2
 
 
 class Muon(torch.optim.Optimizer):
-    """As `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, which multiplies in bfloat16 everywhere: on a CPU that
+    """As `torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`, which multiplies in bfloat16 everywhere: where a CPU
     has none, for longer than all else in a step takes. Here matrices of one shape go together."""
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, weight_decay: float) -> None:

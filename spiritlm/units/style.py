@@ -41,7 +41,7 @@ WINDOW, POINTS = 800, 1024
 """Samples in a frame of 50 ms, and points of its Fourier transform."""
 BANDS = 20
 PITCHES = 64
-LOWEST, MIDDLE, HIGHEST = 60.0, 140.0, 500.0
+LOWEST, MIDDLE, HIGHEST = 60.0, 160.0, 600.0
 """Hz, of the pitch periods that frames are compared at."""
 OCTAVE_BONUS = 0.05
 """Of a pitch an octave above another: two periods are as alike as one."""

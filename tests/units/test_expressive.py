@@ -60,7 +60,7 @@ def test_saved_is_loaded(tokenizer: ExpressiveTokenizer, tmp_path: Path) -> None
 
 
 def test_what_is_no_tokenizer_of_a_stream_is_refused(tokenizer: ExpressiveTokenizer, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no config.json"):
+    with pytest.raises(InputError, match=r"has no config\.json"):
         load_stream_tokenizer(tmp_path, "pitch")
     tokenizer.style.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="type is 'style', expected pitch-vqvae"):
