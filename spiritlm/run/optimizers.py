@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(sorted(parameters, key=lambda p: p.shape), {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for shape, same in groupby(group["params"], key=lambda p: p.shape):
                 matrices = list(same)
