@@ -9,6 +9,7 @@ size=${1:?usage: launch/path.sh SIZE [RUN]}
 run=${2:-runs/$size}
 expressive=${3:-}
 [ -z "$expressive" ] || [ "$expressive" = --expressive ] || { echo "path.sh: $expressive: expected --expressive" >&2; exit 2; }
+case $run in -*) echo "path.sh: $run: expected a folder before it" >&2; exit 2 ;; esac
 python=${PYTHON:-.venv/bin/python}
 # bf16 of the recipes in training/ where the machine has it
 bf16='from spiritlm.run.device import computes_bf16, training_device as device; raise SystemExit(not computes_bf16(device()))'
@@ -23,7 +24,7 @@ compose() {
     for input in "$@"; do
         line+=("${input%%:*}=$run/${input#*:}")
     done
-    case $program in training/pretrain.py | training/train_voice.py) line+=("${precision[@]}") ;; esac
+    case $program in training/pretrain.py | training/train_voice.py) line+=(${precision[@]+"${precision[@]}"}) ;; esac
 }
 
 stage() {

@@ -25,7 +25,7 @@ else
 fi
 export PYTHON
 started=$SECONDS
-bash launch/path.sh "$size" "runs/$size" "${expressive[@]}"
+bash launch/path.sh "$size" "runs/$size" ${expressive[@]+"${expressive[@]}"}
 echo "done in $((SECONDS - started)) s, installs aside"
 cat <<TXT
 Try it:

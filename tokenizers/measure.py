@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -197,14 +198,17 @@ def _hear(name: str, tokenizer: SpeechTokenizer, spoken: Spoken, recipe: Measure
 
 def _moods(style: StreamTokenizer, recipe: MeasureRecipe) -> list[str]:
     """The mood that each style unit mostly has in recordings of training; none where they have no moods."""
+    if "train" not in splits_of(recipe.speech):
+        return []
     documents = draw_hours(read_manifest(recipe.speech, "train"), recipe.style_hours, recipe.seed)
     heard = []
     if not all(prosody.LABEL in document.custom for document in documents):
         return []
     for document in track(documents, "moods of style units", len(documents)):
-        wave = read_audio(corpus_root(recipe.speech) / document.audio, style.sample_rate)
-        heard.append((document, style.encode(wave, style.sample_rate)))
-    return prosody.moods_of_units(style.vocabulary_size, heard)
+        with suppress(InputError):
+            wave = read_audio(corpus_root(recipe.speech) / document.audio, style.sample_rate)
+            heard.append((document, style.encode(wave, style.sample_rate)))
+    return prosody.moods_of_units(style.vocabulary_size, heard) if heard else []
 
 
 def _first_hours(spoken: Spoken, members: Sequence[int], hours: float) -> list[int]:

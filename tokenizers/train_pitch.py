@@ -34,6 +34,7 @@ from spiritlm.run.program import run_program
 from spiritlm.run.progress import track
 from spiritlm.run.rejects import Rejects
 from spiritlm.run.stage import Input, Stage, StageRecipe, is_main_process
+from spiritlm.scoring.f0 import f0_errors
 from spiritlm.units.pitch import PitchBlocks, PitchConfig, PitchTokenizer
 from spiritlm.units.pitch_vqvae import PitchVqVae, PitchVqVaeShape
 from spiritlm.units.usage import perplexity
@@ -136,12 +137,16 @@ def track_corpus(
         with atomic_path(data) as temporary, temporary.open("wb") as file:
             for number in track(mine, "track F0", len(mine)):
                 try:
-                    f0 = track_f0(read_audio(root / documents[number].audio, SAMPLE_RATE), tracker)
+                    wave = read_audio(root / documents[number].audio, SAMPLE_RATE)
                 except InputError as error:
                     unreadable[documents[number].id] = str(error)
                     continue
+                f0 = track_f0(wave, tracker)
                 frames[str(number)] = len(f0)
                 f0.tofile(file)
+        for id, reason in unreadable.items():
+            rejects.add(id, reason)
+        rejects.require_few(len(documents))  # or files that are mended would stay unreadable
         write_json(index, {"frames": frames, "unreadable": unreadable})
     if dist.is_initialized():
         dist.barrier()
@@ -257,16 +262,12 @@ def _measure(recipe: TrainPitchRecipe, tokenizer: PitchTokenizer) -> dict[str, A
 
 def _figures(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """F0 of recordings and as decoded, `[frames]` of Hz each."""
-    true, decoded = (np.concatenate(part).astype(np.float64) for part in zip(*pairs, strict=True))
-    voiced, both = true > 0, (true > 0) & (decoded > 0)
-    near = np.abs(decoded[both] / true[both] - 1) <= 0.1
-    cents = np.abs(1200 * np.log2(decoded[both] / true[both]))
+    errors = f0_errors(pairs)
+    figures = {"within_10_percent": errors.near.value, "voicing_error": errors.voicing.value, "cents": errors.cents}
     return {
         "recordings": len(pairs),
-        "hours": round(len(true) * HOP / SAMPLE_RATE / 3600, 3),
-        "within_10_percent": round(float(near.sum() / max(1, voiced.sum())), 4),
-        "cents": round(float(np.median(cents)), 1) if len(cents) else 0.0,
-        "voicing_error": round(float(np.mean(voiced != (decoded > 0))), 4),
+        "hours": round(sum(len(f0) for f0, _ in pairs) * HOP / SAMPLE_RATE / 3600, 3),
+        **{name: round(value, 4) for name, value in figures.items() if not np.isnan(value)},
     }
 
 

@@ -39,6 +39,7 @@ def known(voice: str, mood: str) -> tuple[np.ndarray, np.ndarray]:
     f0, times = tools.harvest(told, SAMPLE_RATE, FLOOR, CEILING, period)
     envelope = tools.cheaptrick(told, f0, times, SAMPLE_RATE)
     noise = tools.d4c(told, f0, times, SAMPLE_RATE)
+    f0[noise[:, 0] > 0.999] = 0  # made of noise alone
     wave = tools.synthesize(f0, envelope, noise, SAMPLE_RATE, period)
     frames = -(-len(wave) // HOP)
     return wave.astype(np.float32), np.pad(f0, (0, max(0, frames - len(f0))))[:frames]

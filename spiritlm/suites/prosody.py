@@ -28,6 +28,8 @@ from spiritlm.scoring.styles import (
 from spiritlm.units.pitch import PitchTokenizer
 from spiritlm.units.protocol import StreamTokenizer, UnitStream
 
+SOON = 1.5
+"""Seconds in which a change is to be told."""
 LABEL = "mood"
 """Of recordings, in `custom`."""
 
@@ -70,7 +72,7 @@ def prosody(tokenizer: StreamTokenizer, moods: Sequence[str], heard: Sequence[He
     contours, told, lags = [], [], [np.zeros(0)]
     for one in heard:
         reference = track_f0(one.wave, tokenizer.config.tracker)
-        mean = tokenizer.config.mean(reference, reference > 0, one.document.speaker)
+        mean = tokenizer.config.mean(reference, reference > 0)
         contours.append((reference, tokenizer.decode_f0(one.pitch.values, mean)[: len(reference)]))
         if moods:
             said = [moods[unit] for unit in one.style.values]
@@ -96,14 +98,15 @@ def figures(found: Prosody, pitch_size: int, style_size: int) -> dict[str, Any]:
         "moods": found.moods,
         "changes": len(found.lags),
         "changes_told": len(told),
-        "lag_seconds": float(np.median(told)) if len(told) else None,
+        "changes_soon": int(np.sum(told <= SOON)),
+        "lag_seconds": _median(found.lags),
     }
 
 
 def table(measures: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of `figures` by tokenizer and set of speakers; those without are passed over."""
     header = ["tokenizer", "speakers", "F0 within 10 %", "gross F0 errors", "cents", "voicing errors", "pitch used"]
-    header += ["mood, a second", "mood, a recording", "chance", "style used", "changes told", "lag, s"]
+    header += ["mood, a second", "mood, a recording", "chance", "style used", "told in 1.5 s", "lag, s"]
     rows = []
     for name, sets in measures.items():
         for speakers, found in sets.items():
@@ -114,9 +117,15 @@ def table(measures: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[li
             row += [as_percent(found["f0_voicing_error"]), "{}/{}".format(*found["pitch_used"])]
             row += [as_percent(found["style_per_second"]), as_percent(found["style_per_recording"])]
             row += [f"{100 / found['moods']:.1f}" if found["moods"] else "-", "{}/{}".format(*found["style_used"])]
-            row += [f"{found['changes_told']}/{found['changes']}"]
+            row += [f"{found['changes_soon']}/{found['changes']}"]
             rows.append([*row, "-" if found["lag_seconds"] is None else f"{found['lag_seconds']:.2f}"])
     return header, rows
+
+
+def _median(lags: np.ndarray) -> float | None:
+    """A change that is never told lags for ever; None where that is the median."""
+    middle = float(np.median(np.where(np.isnan(lags), np.inf, lags))) if len(lags) else np.inf
+    return middle if np.isfinite(middle) else None
 
 
 def _true(document: SpokenDocument, stream: UnitStream) -> list[str]:

@@ -75,7 +75,7 @@ def spirit_f0_vqvae(case: Case) -> None:
             else:
                 report.equal(name, tokenizer.units(seen).tolist(), io[name].tolist())
     if "all_unvoiced_codes" in io:
-        frames = np.zeros(tokenizer.config.shape.hop * len(io["all_unvoiced_codes"]), np.float32)
+        frames = np.zeros(160, np.float32)
         units = tokenizer.units(tokenizer.config.features(frames))
         report.equal("all_unvoiced_codes", units.tolist(), io["all_unvoiced_codes"].tolist())
 
