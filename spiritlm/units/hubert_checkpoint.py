@@ -206,7 +206,10 @@ def published_quantizer(model_cfg: Mapping[str, Any], weights: Mapping[str, torc
 
 
 def _kmeans(centroids: Any, path: Path) -> KmeansQuantizer:
-    found = torch.as_tensor(centroids)
+    try:
+        found = torch.as_tensor(centroids)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{path}: centroids: expected an array of numbers") from None
     if found.ndim != 2 or not found.is_floating_point() or not torch.isfinite(found).all():
         raise InputError(f"{path}: centroids {list(found.shape)}, expected finite numbers [units, width]")
     return KmeansQuantizer.of(found.float())

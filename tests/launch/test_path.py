@@ -68,7 +68,8 @@ def test_two_models_stand_beside_each_other(run: Path) -> None:
     results = json.loads((run / "results" / "results.json").read_text())
     for suite, figures in (("storycloze", {"T>T", "S>S", "T>S", "S>T"}), ("asr", {"all", "seen", "unseen", "items"})):
         assert set(results[suite]) == set(results["apart"][suite]) == figures
-        assert results[suite] != results["apart"][suite]
+    scores, others = ([item["right"] for item in r["storycloze"]["S>T"]["items"]] for r in (results, results["apart"]))
+    assert scores != others, "of two models; what both transcribe may be nothing at this size"
     assert set(results["task_versions"]) == {"storycloze", "asr"}
     columns = (run / "results" / "results.md").read_text().count("| apart |")
     assert columns == 2
@@ -114,13 +115,14 @@ def test_the_export_is_a_stock_llama_folder(run: Path) -> None:
 @pytest.mark.parametrize("output", ["text", "speech", "any"])
 def test_generate_from_text_and_speech(run: Path, tmp_path: Path, output: str) -> None:
     heard = next((run / "speech" / "wav" / "test").glob("*_mutual.wav"))
-    for seed in range(5):  # a model of a few steps may end at once
+    for seed in range(10):  # a model of a few steps may end at once
         done = spiritlm(
             "generate", "--model", str(run / "model"), "--text", "One morning", "--speech", str(heard),
             "--output", output, "--out", str(tmp_path / "c"), "--max-new-tokens", "40", "--seed", str(seed),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        if output != "speech" or (tmp_path / "c.wav").is_file():
+        spoken = (tmp_path / "c.wav").is_file() and soundfile.info(tmp_path / "c.wav").frames
+        if output != "speech" or spoken > 1600:
             break
     assert (tmp_path / "c.txt").read_text().strip() == done.stdout.splitlines()[0].strip()
     if output == "speech":

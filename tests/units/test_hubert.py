@@ -1,5 +1,6 @@
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -292,7 +293,10 @@ def test_published_blanks_are_filled_over_all_chunks():
 
 
 def test_quantizers_that_are_refused(tmp_path):
-    torch.save({"cluster_centers": Path("of code")}, tmp_path / "code.pt")
+    torch.save({"cluster_centers": Fraction(1, 3)}, tmp_path / "code.pt")
+    torch.save({"cluster_centers": "of text"}, tmp_path / "text.pt")
+    with pytest.raises(InputError, match=r"text\.pt: centroids: expected an array of numbers"):
+        read_quantizer(tmp_path / "text.pt")
     with pytest.raises(InputError, match=r"code\.pt: not a file of tensors and plain values, which alone are read$"):
         read_quantizer(tmp_path / "code.pt")
     (tmp_path / "km.bin").write_bytes(b"pickle")
