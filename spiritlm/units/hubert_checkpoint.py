@@ -67,8 +67,8 @@ class _Published(BaseModel):
     layer_norm_first: bool = False
 
 
-class _HuggingFace(BaseModel):
-    """`config.json` of a Hugging Face HuBERT; the defaults are transformers'."""
+class HuggingFaceNetwork(BaseModel):
+    """`config.json` of a Hugging Face HuBERT or wav2vec 2.0; the defaults are transformers'."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -89,6 +89,27 @@ class _HuggingFace(BaseModel):
     num_conv_pos_embeddings: int = 128
     num_conv_pos_embedding_groups: int = 16
     conv_pos_batch_norm: Literal[False] = False
+
+    def shape(self, path: Path, normalize: bool = False) -> HubertShape:
+        """`path`: where it comes from. Raises `InputError` where its sizes do not fit together."""
+        return _shape(
+            path,
+            conv_channels=self.conv_dim,
+            conv_kernels=self.conv_kernel,
+            conv_strides=self.conv_stride,
+            conv_bias=self.conv_bias,
+            conv_norm=self.feat_extract_norm,
+            projection_norm=self.feat_proj_layer_norm,
+            width=self.hidden_size,
+            layers=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            feed_forward=self.intermediate_size,
+            activation=self.hidden_act,
+            pre_norm=self.do_stable_layer_norm,
+            position_kernel=self.num_conv_pos_embeddings,
+            position_groups=self.num_conv_pos_embedding_groups,
+            normalize=normalize,
+        )
 
 
 def from_published(
@@ -122,7 +143,7 @@ def published_encoder(
     model_cfg: Mapping[str, Any], task_cfg: Mapping[str, Any], weights: Mapping[str, torch.Tensor], path: Path
 ) -> HubertEncoder:
     """The network of a published file's parts; `path` is where they come from."""
-    config = _validated(_Published, model_cfg, f"{path}: model_cfg")
+    config = validated(_Published, model_cfg, f"{path}: model_cfg")
     if (rate := task_cfg.get("sample_rate", SAMPLE_RATE)) != SAMPLE_RATE:
         raise InputError(f"{path}: a network for sound at {rate} Hz, expected {SAMPLE_RATE} Hz")
     channels, kernels, strides = zip(*_conv_layers(config.conv_feature_layers, path), strict=True)
@@ -220,27 +241,10 @@ def _read_huggingface(folder: Path) -> HubertEncoder:
     if raw.get("model_type") != "hubert":
         kind = raw.get("model_type", raw.get("type"))
         raise InputError(f"{folder / CONFIG_FILE}: a model of type {kind!r}, expected 'hubert'")
-    config = _validated(_HuggingFace, raw, str(folder / CONFIG_FILE))
+    config = validated(HuggingFaceNetwork, raw, str(folder / CONFIG_FILE))
     preprocessor = folder / "preprocessor_config.json"
     normalize = bool(read_json(preprocessor).get("do_normalize", False)) if preprocessor.is_file() else False
-    shape = _shape(
-        folder / CONFIG_FILE,
-        conv_channels=config.conv_dim,
-        conv_kernels=config.conv_kernel,
-        conv_strides=config.conv_stride,
-        conv_bias=config.conv_bias,
-        conv_norm=config.feat_extract_norm,
-        projection_norm=config.feat_proj_layer_norm,
-        width=config.hidden_size,
-        layers=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        feed_forward=config.intermediate_size,
-        activation=config.hidden_act,
-        pre_norm=config.do_stable_layer_norm,
-        position_kernel=config.num_conv_pos_embeddings,
-        position_groups=config.num_conv_pos_embedding_groups,
-        normalize=normalize,
-    )
+    shape = config.shape(folder / CONFIG_FILE, normalize)
     return load_weights(HubertEncoder(shape), renamed(read_folder(folder)), folder)
 
 
@@ -251,7 +255,8 @@ def _shape(path: Path, **values: Any) -> HubertShape:
         raise InputError(f"{path}: {error.errors()[0]['msg']}") from None
 
 
-def _validated(kind: type[Any], values: Mapping[str, Any], source: str) -> Any:
+def validated(kind: type[Any], values: Mapping[str, Any], source: str) -> Any:
+    """`values` as a `kind` of pydantic model. Raises `InputError`, naming the first field that is wrong."""
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:

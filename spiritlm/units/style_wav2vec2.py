@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from spiritlm.config import Recipe
@@ -35,7 +35,7 @@ from spiritlm.run.weights import (
     save_model,
 )
 from spiritlm.units.hubert import BATCH_SECONDS
-from spiritlm.units.hubert_checkpoint import renamed
+from spiritlm.units.hubert_checkpoint import HuggingFaceNetwork, renamed, validated
 from spiritlm.units.hubert_encoder import SAMPLE_RATE, HubertEncoder, HubertShape
 from spiritlm.units.protocol import UnitEncoding, UnitStream, checked_wave
 
@@ -143,27 +143,10 @@ class Wav2Vec2StyleTokenizer:
         return cls(load_weights(network, read_tensors(folder / MODEL_FILE), folder / MODEL_FILE))
 
 
-class _Published(BaseModel):
-    """`config.json` of a `Wav2Vec2ForSequenceClassification`; the defaults are transformers'."""
-
-    model_config = ConfigDict(extra="ignore")
+class _Published(HuggingFaceNetwork):
+    """`config.json` of a `Wav2Vec2ForSequenceClassification`."""
 
     model_type: Literal["wav2vec2"]
-    conv_dim: tuple[int, ...] = (512,) * 7
-    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    conv_bias: bool = False
-    feat_extract_norm: Literal["group", "layer"] = "group"
-    feat_extract_activation: Literal["gelu"] = "gelu"
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = Field(1e-5, ge=1e-5, le=1e-5)
-    do_stable_layer_norm: bool = False
-    num_conv_pos_embeddings: int = 128
-    num_conv_pos_embedding_groups: int = 16
     add_adapter: Literal[False] = False
     adapter_attn_dim: None = None
     use_weighted_layer_sum: Literal[False] = False
@@ -207,7 +190,7 @@ def published_style(
     if stated != sizes["classifier"]:
         raise InputError(f"{path}: {stated} labels in its configuration, but the weights have {sizes['classifier']}")
     own = Wav2Vec2StyleConfig(
-        shape=_shape(found, path),
+        shape=found.shape(path),
         projected=sizes["projector"],
         vocabulary_size=sizes["classifier"],
         chunk_frames=found.pool_size,
@@ -216,32 +199,7 @@ def published_style(
     return Wav2Vec2StyleTokenizer(load_weights(Wav2Vec2StyleNetwork(own), tensors, path))
 
 
-def _shape(found: _Published, path: Path) -> HubertShape:
-    try:
-        return HubertShape(
-            conv_channels=found.conv_dim,
-            conv_kernels=found.conv_kernel,
-            conv_strides=found.conv_stride,
-            conv_bias=found.conv_bias,
-            conv_norm=found.feat_extract_norm,
-            width=found.hidden_size,
-            layers=found.num_hidden_layers,
-            heads=found.num_attention_heads,
-            feed_forward=found.intermediate_size,
-            activation=found.hidden_act,
-            pre_norm=found.do_stable_layer_norm,
-            position_kernel=found.num_conv_pos_embeddings,
-            position_groups=found.num_conv_pos_embedding_groups,
-        )
-    except ValidationError as error:
-        raise InputError(f"{path}: {error.errors()[0]['msg']}") from None
-
-
 def _validated(config: Mapping[str, Any], path: Path) -> _Published:
     if (rate := (config.get("feature_extractor") or {}).get("sampling_rate", SAMPLE_RATE)) != SAMPLE_RATE:
         raise InputError(f"{path}: a network for sound at {rate} Hz, expected {SAMPLE_RATE} Hz")
-    try:
-        return _Published.model_validate(dict(config))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {first['loc'][0]} is {first['input']!r}: {first['msg']}") from None
+    return cast(_Published, validated(_Published, config, str(path)))
