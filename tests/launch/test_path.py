@@ -119,6 +119,7 @@ def test_generate_from_text_and_speech(run: Path, tmp_path: Path, output: str) -
         done = spiritlm(
             "generate", "--model", str(run / "model"), "--text", "One morning", "--speech", str(heard),
             "--output", output, "--out", str(tmp_path / "c"), "--max-new-tokens", "40", "--seed", str(seed),
+            "--temperature", "1.5", "--top-p", "1.0",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         spoken = (tmp_path / "c.wav").is_file() and soundfile.info(tmp_path / "c.wav").frames
