@@ -260,14 +260,14 @@ def _measure(recipe: TrainPitchRecipe, tokenizer: PitchTokenizer) -> dict[str, A
     return {**figures, "codes_used": int(np.count_nonzero(usage)), "perplexity": round(perplexity(usage), 1)}
 
 
-def _figures(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+def _figures(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float | None]:
     """F0 of recordings and as decoded, `[frames]` of Hz each."""
     errors = f0_errors(pairs)
     figures = {"within_10_percent": errors.near.value, "voicing_error": errors.voicing.value, "cents": errors.cents}
     return {
         "recordings": len(pairs),
         "hours": round(sum(len(f0) for f0, _ in pairs) * HOP / SAMPLE_RATE / 3600, 3),
-        **{name: round(value, 4) for name, value in figures.items() if not np.isnan(value)},
+        **{name: None if np.isnan(value) else round(value, 4) for name, value in figures.items()},
     }
 
 

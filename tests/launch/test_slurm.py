@@ -243,7 +243,8 @@ def test_an_array_encodes_on_two_nodes(cluster: MiniSlurm, corpus: Path) -> None
     assert (handed_over.returncode, "5 of 5 shards are not finished" in handed_over.stderr) == (143, True)
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     cluster.wait_for(lambda: bool(tasks(1)), "task 1")
-    os.kill(tasks(1)[0], signal.SIGKILL)
+    for process in tasks(1):
+        os.kill(process, signal.SIGKILL)
     said = first.communicate(timeout=120)[1]
     assert first.returncode == 1
     assert "1 of 5 shards failed" in said, said + "".join(
