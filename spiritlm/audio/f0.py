@@ -1,6 +1,6 @@
 """Fundamental frequency at 200 Hz: what pitch units are made of.
 
-`world` (DIO and StoneMask of WORLD, some sixty times faster than real time on one slow core) serves everywhere; `fcpe` is the
+`world` (DIO and StoneMask of WORLD, sixty times faster than real time on one core) serves everywhere; `fcpe` is the
 network that Spirit LM encoded its data with, slower and better in noise. Both are gated alike: a frame is voiced where
 it is loud enough and repeats itself after one period.
 """
