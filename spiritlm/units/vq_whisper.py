@@ -21,8 +21,9 @@ from spiritlm.audio.mel import FRAME_RATE, HOP, SAMPLE_RATE
 from spiritlm.audio.whisper_mel import CONSTANT_FLOOR, whisper_log_mel
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
+from spiritlm.run.memory import Memory, block_mask
 from spiritlm.units.vector_quantizer import VectorQuantizer
-from spiritlm.units.whisper_layers import Decoder, EncoderLayer, Memory, sinusoids
+from spiritlm.units.whisper_layers import Decoder, EncoderLayer, sinusoids
 
 
 class VqWhisperConfig(Recipe):
@@ -226,11 +227,7 @@ def _visible(mask: torch.Tensor, block: int | None, causal: bool, memory: Memory
     `[batch, 1, time, earlier + time]`."""
     keys, time = mask[:, None, None], mask.shape[1]
     if causal or (block is not None and memory is None):
-        past = torch.ones(time, time, dtype=torch.bool, device=mask.device).tril()
-        if block is not None and not causal:
-            blocks = torch.arange(time, device=mask.device) // block
-            past |= blocks[:, None] == blocks
-        keys = past & keys
+        keys = keys & block_mask(time, 1 if causal or block is None else block, None, mask.device)
     heard = None if memory is None else memory.keys
     return keys if heard is None else F.pad(keys, (heard.shape[2], 0), value=True)
 

@@ -6,23 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
-class Memory:
-    """What a layer has heard so far."""
-
-    def __init__(self) -> None:
-        self.keys: torch.Tensor | None = None
-        self.values: torch.Tensor | None = None
-        self.tail: torch.Tensor | None = None
-        """Of what a layer's convolution has heard."""
-
-    def extend(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """All keys and values `[batch, heads, time, size]`, with the new ones at their end."""
-        if self.keys is not None and self.values is not None:
-            keys = torch.cat([self.keys, keys], dim=2)
-            values = torch.cat([self.values, values], dim=2)
-        self.keys, self.values = keys, values
-        return keys, values
+from spiritlm.run.memory import Memory, after
 
 
 class Attention(nn.Module):
@@ -62,12 +46,8 @@ class EncoderLayer(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None, memory: Memory | None = None) -> torch.Tensor:
         """`x` `[batch, time, width]`; `mask`, `memory`: see `Attention`."""
         if self.convolution is not None:
-            reach = self.convolution.kernel_size[0] - 1
-            earlier = x.new_zeros(len(x), reach, x.shape[2]) if memory is None or memory.tail is None else memory.tail
-            heard = torch.cat([earlier, x], dim=1)
-            if memory is not None:
-                memory.tail = heard[:, heard.shape[1] - reach :]
-            x = x + self.convolution(heard.transpose(1, 2)).transpose(1, 2)
+            heard = after(x.transpose(1, 2), self.convolution.kernel_size[0] - 1, memory)
+            x = x + self.convolution(heard).transpose(1, 2)
         h = self.self_attn_layer_norm(x)
         x = x + self.self_attn(h, h, mask, memory)
         return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
