@@ -45,6 +45,11 @@ class Memories(dict[nn.Module, Memory]):
         return self[layer]
 
 
+def memory_of(layer: nn.Module, memories: Memories | None) -> Memory | None:
+    """None outside a stream."""
+    return None if memories is None else memories[layer]
+
+
 def after(x: torch.Tensor, reach: int, memory: Memory | None) -> torch.Tensor:
     """What a causal convolution over `reach + 1` frames hears: `x` `[batch, channels, time]` behind those before it."""
     return F.pad(x, (reach, 0)) if memory is None else memory.prepend(x, reach)
@@ -56,3 +61,10 @@ def block_mask(time: int, block: int, left_blocks: int | None, device: torch.dev
     number = torch.arange(time, device=device) // block
     behind = number[:, None] - number
     return (behind >= 0) & (behind <= (time if left_blocks is None else left_blocks))
+
+
+def none_blind(seen: torch.Tensor) -> torch.Tensor:
+    """`seen` bool `[..., time, time]`, but a frame that sees nothing (behind the end of a row) sees itself: no softmax
+    is empty."""
+    itself = torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
+    return seen | (itself & ~seen.any(-1, keepdim=True))

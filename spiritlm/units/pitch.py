@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.audio.f0 import CEILING, FLOOR, HOP, SAMPLE_RATE, Tracker, interpolate_f0, track_f0

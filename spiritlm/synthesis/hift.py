@@ -1,0 +1,277 @@
+"""HiFT, a vocoder: mel frames become a waveform by a source of harmonics, filtered, and an inverse Fourier transform.
+
+The fundamental frequency is read off the mel; a source of its harmonics and noise, at the rate of samples, is fed as a
+spectrum into a network that up-samples the mel; its last layer gives magnitudes and phases of 16-point frames. Layout
+and state names are those of the published `hift.pt` (CosyVoice 1 and GLM-4-Voice at 22.05 kHz, CosyVoice 2 at
+24 kHz). In
+a `causal` network, which our recipes train, no convolution looks ahead.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate
+from operator import mul
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat, PositiveInt, model_validator
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from spiritlm.config import Recipe
+from spiritlm.synthesis.convolution import CausalConv1d
+
+LOUDEST_BIN = 100.0
+"""Magnitudes above it are cut."""
+
+
+class HiftShape(Recipe):
+    """Size and kind of the network; what is given here is the published one at 22.05 kHz."""
+
+    sample_rate: PositiveInt = 22_050
+    mels: PositiveInt = 80
+    channels: PositiveInt = 512
+    """After the first convolution; halved at every up-sampling."""
+    harmonics: int = 8
+    """Beside the fundamental."""
+    sine_amplitude: float = 0.1
+    noise: float = 0.003
+    """Deviation of the noise of voiced samples; of others a third of `sine_amplitude`."""
+    voiced_threshold: float = 10.0
+    """Hz; frames under it are unvoiced."""
+    source: Literal["by sample", "by frame"] = "by sample"
+    """How the published models accumulate the phase: sample by sample (22.05 kHz), or frame by frame with linear
+    interpolation between frames (24 kHz)."""
+    up_rates: tuple[PositiveInt, ...] = (8, 8)
+    up_kernels: tuple[PositiveInt, ...] = (16, 16)
+    fourier_size: PositiveInt = 16
+    fourier_hop: PositiveInt = 4
+    kernels: tuple[PositiveInt, ...] = (3, 7, 11)
+    """Of the residual blocks after each up-sampling, which run beside each other."""
+    dilations: tuple[tuple[PositiveInt, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    source_kernels: tuple[PositiveInt, ...] = (7, 11)
+    source_dilations: tuple[tuple[PositiveInt, ...], ...] = ((1, 3, 5), (1, 3, 5))
+    slope: float = 0.1
+    """Of the leaky ReLU between stages."""
+    limit: PositiveFloat = 0.99
+    """Samples are cut to ± this."""
+    f0_channels: PositiveInt = 512
+    causal: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> HiftShape:
+        if not len(self.up_rates) == len(self.up_kernels) == len(self.source_kernels) == len(self.source_dilations):
+            raise ValueError("up_rates, up_kernels, source_kernels and source_dilations: expected as many of each")
+        if len(self.kernels) != len(self.dilations):
+            raise ValueError("kernels and dilations: expected as many of each")
+        return self
+
+    @property
+    def hop(self) -> int:
+        """Samples of a mel frame."""
+        return math.prod(self.up_rates) * self.fourier_hop
+
+    @property
+    def reach(self) -> int:
+        """Mel frames on either side that a sample may hear; at most."""
+        reach = self.fourier_size // self.fourier_hop // 2 + 3  # of the inverse transform and the last convolution
+        stages = zip(self.up_rates, self.up_kernels, self.source_kernels, self.source_dilations, strict=True)
+        for rate, kernel, source_kernel, source_dilations in reversed(list(stages)):
+            residual = max(map(_residual_reach, self.kernels, self.dilations))
+            reach += residual + _residual_reach(source_kernel, source_dilations) + 3
+            reach = -(-(reach + kernel) // rate)
+        reach += 3
+        return 2 * reach if self.causal else reach
+
+    @property
+    def look_ahead(self) -> int:
+        """Mel frames after its own that a sample may hear."""
+        return 1 if self.causal else self.reach
+
+
+def _residual_reach(kernel: int, dilations: tuple[int, ...]) -> int:
+    return (kernel - 1) // 2 * (sum(dilations) + len(dilations))
+
+
+def _conv(inputs: int, outputs: int, kernel: int, causal: bool, dilation: int = 1) -> nn.Module:
+    """With weight norm; as many frames come out as go in."""
+    if causal:
+        return weight_norm(CausalConv1d(inputs, outputs, kernel, dilation=dilation))
+    return weight_norm(nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2))
+
+
+class CausalUp(nn.ConvTranspose1d):
+    """The samples of a frame hear it and those before, none after."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return super().forward(x)[:, :, : x.shape[2] * self.stride[0]]
+
+
+class Snake(nn.Module):
+    """x + sin(alpha x)^2 / alpha, an alpha for each channel (Ziyin et al. 2020)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        alpha = self.alpha[:, None]
+        return x + torch.sin(alpha * x).square() / (alpha + 1e-9)
+
+
+class ResidualBlock(nn.Module):
+    """Pairs of convolutions, the first of each pair dilated, each pair added to what it hears."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], causal: bool) -> None:
+        super().__init__()
+        self.convs1 = nn.ModuleList(_conv(channels, channels, kernel, causal, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(_conv(channels, channels, kernel, causal) for _ in dilations)
+        self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
+        self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layers = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
+        for activation1, conv1, activation2, conv2 in layers:
+            x = x + conv2(activation2(conv1(activation1(x))))
+        return x
+
+
+class F0Predictor(nn.Module):
+    """Fundamental frequency, Hz, of every mel frame."""
+
+    REACH = 5
+    """Frames before its own that a frame hears, twice as many in a causal one, and after it, none in a causal one."""
+
+    def __init__(self, mels: int, channels: int, causal: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (mels, *[channels] * (self.REACH - 1)):
+            layers += [_conv(inputs, channels, 3, causal), nn.ELU()]
+        self.condnet = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels, 1)
+
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
+        """`[batch, mels, frames]` -> `[batch, frames]`, not negative."""
+        return self.classifier(self.condnet(mel).transpose(1, 2)).squeeze(-1).abs()
+
+
+class Harmonics(nn.Module):
+    """Sines of the fundamental and its harmonics, and noise, mixed into one source."""
+
+    def __init__(self, shape: HiftShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.l_linear = nn.Linear(shape.harmonics + 1, 1)
+
+    def turns(self, f0: torch.Tensor) -> torch.Tensor:
+        """Of a sample, of the fundamental and its harmonics, less whole ones: `f0` Hz `[batch, frames]` -> float64
+        `[batch, frames, harmonics + 1]`."""
+        multiples = torch.arange(1, self.shape.harmonics + 2, device=f0.device, dtype=torch.float64)
+        return f0.double()[..., None] * multiples / self.shape.sample_rate % 1
+
+    def forward(
+        self, f0: torch.Tensor, start: torch.Tensor, noise: torch.Tensor, published: bool = False
+    ) -> torch.Tensor:
+        """`f0` Hz `[batch, frames]`, `noise` standard normal `[batch, samples, harmonics + 1]` -> source
+        `[batch, 1, samples]`.
+
+        `start` `[batch, harmonics + 1]`: phases at the first sample, in turns. `published`: phases add up as
+        `shape.source` says; by default sample by sample, so that a stream can go on from any frame.
+        """
+        shape, hop, turns = self.shape, self.shape.hop, self.turns(f0)
+        by_frame = published and shape.source == "by frame"
+        phases = _by_frame(turns, start, hop) if by_frame else _by_sample(turns, start, hop)
+        voiced = (f0 > shape.voiced_threshold).repeat_interleave(hop, dim=1)[..., None]
+        sines = shape.sine_amplitude * torch.sin(2 * math.pi * phases).to(noise.dtype)
+        deviation = torch.where(voiced, shape.noise, shape.sine_amplitude / 3)
+        return torch.tanh(self.l_linear(sines * voiced + deviation * noise)).transpose(1, 2)
+
+
+def _by_sample(turns: torch.Tensor, start: torch.Tensor, hop: int) -> torch.Tensor:
+    """Phases, in turns, of `hop` samples a frame: in float64, where no length makes them drift."""
+    return (turns.repeat_interleave(hop, dim=1).cumsum(1) % 1) + start[:, None]
+
+
+def _by_frame(turns: torch.Tensor, start: torch.Tensor, hop: int) -> torch.Tensor:
+    """As CosyVoice 2: turns are read off in the middle of each frame, added up frame by frame, and spread."""
+    by_sample = turns.repeat_interleave(hop, dim=1)
+    by_sample[:, 0] += start
+    frames = F.interpolate(by_sample.transpose(1, 2), scale_factor=1 / hop, mode="linear").cumsum(2)
+    return F.interpolate(frames * hop, scale_factor=float(hop), mode="linear").transpose(1, 2)
+
+
+class Hift(nn.Module):
+    """See the module's docstring."""
+
+    window: torch.Tensor
+
+    def __init__(self, shape: HiftShape) -> None:
+        super().__init__()
+        self.shape = shape
+        bins, stages = shape.fourier_size + 2, len(shape.up_rates)
+        widths = [shape.channels // 2**stage for stage in range(stages + 1)]
+        self.m_source = Harmonics(shape)
+        self.conv_pre = _conv(shape.mels, shape.channels, 7, shape.causal)
+        self.ups = nn.ModuleList(
+            weight_norm(
+                CausalUp(wide, width, kernel, rate)
+                if shape.causal
+                else nn.ConvTranspose1d(wide, width, kernel, rate, padding=(kernel - rate) // 2)
+            )
+            for wide, width, kernel, rate in zip(widths, widths[1:], shape.up_kernels, shape.up_rates, strict=False)
+        )
+        left = list(accumulate((1, *shape.up_rates[:0:-1]), mul))[::-1]  # times that each stage's rate is exceeded
+        self.source_downs = nn.ModuleList(
+            nn.Conv1d(bins, width, 1) if rate == 1 else nn.Conv1d(bins, width, 2 * rate, rate, padding=rate // 2)
+            for width, rate in zip(widths[1:], left, strict=True)
+        )
+        self.source_resblocks = nn.ModuleList(
+            ResidualBlock(width, kernel, dilations, shape.causal)
+            for width, kernel, dilations in zip(widths[1:], shape.source_kernels, shape.source_dilations, strict=True)
+        )
+        self.resblocks = nn.ModuleList(
+            ResidualBlock(width, kernel, dilations, shape.causal)
+            for width in widths[1:]
+            for kernel, dilations in zip(shape.kernels, shape.dilations, strict=True)
+        )
+        self.conv_post = _conv(widths[-1], bins, 7, shape.causal)
+        self.f0_predictor = F0Predictor(shape.mels, shape.f0_channels, shape.causal)
+        self.register_buffer("window", torch.hann_window(shape.fourier_size), persistent=False)
+
+    def forward(self, mel: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        """Log-mel `[batch, mels, frames]` and its source `[batch, 1, samples]` -> samples `[batch, samples]`."""
+        shape = self.shape
+        spectrum, x = self._source_spectrum(source), self.conv_pre(mel)
+        kinds = len(shape.kernels)
+        for stage, up in enumerate(self.ups):
+            x = up(F.leaky_relu(x, shape.slope))
+            if stage == len(self.ups) - 1:
+                x = F.pad(x, (1, 0), mode="reflect")
+            x = x + self.source_resblocks[stage](self.source_downs[stage](spectrum))
+            blocks = self.resblocks[kinds * stage : kinds * (stage + 1)]
+            x = torch.stack([block(x) for block in blocks]).sum(0) / kinds
+        return self._inverse(self.conv_post(F.leaky_relu(x)))  # here with the slope that ReLUs leak by default
+
+    def random_source(self, f0: torch.Tensor) -> torch.Tensor:
+        """A source of `f0` Hz `[batch, frames]` with phases and noise drawn at random, `[batch, 1, samples]`."""
+        parts, samples = self.shape.harmonics + 1, f0.shape[1] * self.shape.hop
+        start = torch.rand(len(f0), parts, device=f0.device, dtype=torch.float64)
+        start[:, 0] = 0  # the fundamental's
+        noise = torch.randn(len(f0), samples, parts, device=f0.device)
+        return self.m_source(f0, start, noise, published=True)
+
+    def _source_spectrum(self, source: torch.Tensor) -> torch.Tensor:
+        shape = self.shape
+        spectrum = torch.stft(
+            source[:, 0], shape.fourier_size, shape.fourier_hop, window=self.window, return_complex=True
+        )
+        return torch.cat([spectrum.real, spectrum.imag], dim=1)
+
+    def _inverse(self, x: torch.Tensor) -> torch.Tensor:
+        shape = self.shape
+        bins = shape.fourier_size // 2 + 1
+        magnitude, phase = x[:, :bins].exp().clamp(max=LOUDEST_BIN), x[:, bins:].sin()
+        wave = torch.istft(torch.polar(magnitude, phase), shape.fourier_size, shape.fourier_hop, window=self.window)
+        return wave.clamp(-shape.limit, shape.limit)
