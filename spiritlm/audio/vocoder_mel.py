@@ -63,10 +63,11 @@ def _filters(shape: VocoderMel) -> torch.Tensor:
 def vocoder_log_mel(wave: torch.Tensor, shape: VocoderMel) -> torch.Tensor:
     """float32 `[batch, samples]` -> natural logarithm of mel magnitude, float32 `[batch, mels, frames]`.
 
-    A wave too short to be mirrored is silent beyond its ends."""
-    reach = (shape.size - shape.hop) // 2
+    A wave too short to be mirrored is silent beyond its ends; one under a hop has no frame."""
+    reach, frames = (shape.size - shape.hop) // 2, shape.frames(wave.shape[-1])
     padded = F.pad(wave, (reach, reach), mode="reflect" if wave.shape[-1] > reach else "constant")
+    padded = F.pad(padded, (0, max(0, shape.size - padded.shape[-1])))
     window = torch.hann_window(shape.size, device=wave.device)
     spectrum = torch.stft(padded, shape.size, shape.hop, window=window, center=False, return_complex=True)
     magnitude = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + _SMALLEST_POWER)
-    return (_filters(shape).to(wave.device) @ magnitude).clamp(min=FLOOR).log()
+    return (_filters(shape).to(wave.device) @ magnitude[..., :frames]).clamp(min=FLOOR).log()

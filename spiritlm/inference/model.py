@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from spiritlm.errors import InputError
+from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.protocol import SpeechDecoder
-from spiritlm.synthesis.regression import RegressionDecoder
 from spiritlm.tokens.documents import Segment, parse, span_ids
 from spiritlm.tokens.emit import document_of
 from spiritlm.tokens.interleave import SPEECH, TEXT, Span, deduplicate
@@ -87,7 +87,7 @@ class SpeechTextLM:
             load_language_model(folder),
             Vocabulary.load(folder),
             load_speech_tokenizer(folder / "speech_tokenizer"),
-            RegressionDecoder.from_pretrained(folder / "voice"),
+            load_speech_decoder(folder / "voice"),
         )
 
     def prompt_ids(self, prompt: Prompt, output: Output) -> list[int]:
@@ -175,5 +175,8 @@ class SpeechTextLM:
 
     def speak(self, segments: Sequence[Segment], speaker: str | None = None) -> np.ndarray:
         """The speech segments as one waveform, float32 `[samples]` at `self.voice.sample_rate`."""
-        waves = [self.voice.decode(deduplicate(s.units)[0], speaker) for s in segments if s.modality == SPEECH]
+        spoken = [s.units for s in segments if s.modality == SPEECH]
+        waves = [
+            self.voice.decode(deduplicate(units)[0] if self.voice.deduplicated else units, speaker) for units in spoken
+        ]
         return np.concatenate([np.zeros(0, dtype=np.float32), *waves])

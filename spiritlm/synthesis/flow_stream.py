@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from spiritlm.errors import InputError
@@ -26,12 +27,14 @@ def noise_at(start: int, stop: int, channels: int, seed: int = 0, at_once: int =
     """Standard normal float32 `[1, channels, stop - start]`, of the places from `start` on; each depends on `seed` and
     its place alone. `at_once`: places that are drawn together; another number is another noise."""
     first, last = start // at_once, -(-stop // at_once)
-    drawn = [
-        torch.randn(channels, at_once, generator=torch.Generator().manual_seed((seed << 32) + number))
-        for number in range(first, last)
-    ]
+    drawn = [torch.randn(channels, at_once, generator=_generator(seed, number)) for number in range(first, last)]
     begin = start - first * at_once
     return torch.cat([*drawn, torch.zeros(channels, 0)], dim=1)[None, :, begin : begin + stop - start]
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    """torch's own generator hears the low 32 bits of a seed alone."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
 
 
 def published_noise(mels: int) -> torch.Tensor:

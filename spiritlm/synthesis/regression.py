@@ -8,7 +8,6 @@ the speech is intelligible and dull. A generative decoder behind the same protoc
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +22,7 @@ from spiritlm.config import Recipe
 from spiritlm.errors import InputError
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 from spiritlm.synthesis.griffin_lim import griffin_lim
+from spiritlm.synthesis.protocol import SpeechStream, checked_units, speaker_number
 
 LONGEST = 250
 """Units of time that one deduplicated unit can last when it is predicted: 10 s at 25 Hz."""
@@ -145,7 +145,7 @@ class RegressionDecoder:
         self.model, self.config = model.eval(), config
         self.sample_rate = SAMPLE_RATE
         self.vocabulary_size = config.vocabulary_size
-        self.speakers = config.speakers
+        self.speakers, self.deduplicated = config.speakers, True
 
     def decode(self, units: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """See `SpeechDecoder.decode`."""
@@ -158,8 +158,8 @@ class RegressionDecoder:
         `durations`, int `[n]` of at least 1, replace the predicted ones. Errors as in `decode`.
         """
         device = self.model.phase.device
-        ids = torch.as_tensor(self._checked(units), device=device)[None]
-        voice = torch.tensor([self._speaker_id(speaker)], device=device)
+        ids = torch.as_tensor(checked_units(units, self.vocabulary_size), device=device)[None]
+        voice = torch.tensor([speaker_number(speaker, self.speakers)], device=device)
         encoded = self.model.encode(ids, voice, torch.ones_like(ids))
         if durations is None:
             lengths = self.model.log_durations(encoded).exp().round().clamp(1, LONGEST).long()
@@ -167,28 +167,12 @@ class RegressionDecoder:
             lengths = torch.as_tensor(durations, dtype=torch.int64, device=device)[None]
         return self.model.restore(self.model.decode(encoded, lengths)[0])
 
-    def _checked(self, units: np.ndarray) -> np.ndarray:
-        units = np.asarray(units, dtype=np.int64)
-        if units.ndim != 1 or not len(units):
-            raise InputError(f"units of shape {list(units.shape)}: expected [n] with at least one unit to speak")
-        outside = units[(units < 0) | (units >= self.vocabulary_size)]
-        if len(outside):
-            raise InputError(f"unit {outside[0]} is outside the vocabulary: expected 0 to {self.vocabulary_size - 1}")
-        return units
-
     def check_speaker(self, speaker: str) -> None:
         """See `SpeechDecoder.check_speaker`."""
-        if speaker not in self.speakers:
-            nearest = difflib.get_close_matches(speaker, self.speakers, n=1, cutoff=0.0)[0]
-            raise InputError(
-                f"speaker {speaker!r} is not one of the decoder's {len(self.speakers)}; the nearest is {nearest!r}"
-            )
+        speaker_number(speaker, self.speakers)
 
-    def _speaker_id(self, speaker: str | None) -> int:
-        if speaker is None:
-            return 0
-        self.check_speaker(speaker)
-        return self.speakers.index(speaker)
+    def stream(self, speaker: str | None = None) -> SpeechStream:
+        raise InputError("a mel-regression voice does not stream: Griffin-Lim hears the whole utterance")
 
     def save_pretrained(self, folder: Path) -> None:
         """Write `model.safetensors` and `config.json` into `folder`, which is made if absent."""

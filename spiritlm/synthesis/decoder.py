@@ -1,0 +1,187 @@
+"""A speech decoder by flow matching: units -> mel (`flow.py`) -> waveform (`hift.py`), whole or streaming.
+
+In the causal layout a stream does each block once and gives what `decode` gives. GLM-4-Voice's and CosyVoice 1's
+decoders, which need the whole utterance, are read as published and do not stream here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import PositiveInt, model_validator
+from torch import nn
+
+from spiritlm.config import Recipe
+from spiritlm.errors import InputError
+from spiritlm.run.device import training_device
+from spiritlm.run.memory import Memories
+from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
+from spiritlm.synthesis.durations import DurationPredictor
+from spiritlm.synthesis.flow import Flow, FlowConfig, Known
+from spiritlm.synthesis.flow_stream import FlowStream
+from spiritlm.synthesis.hift import Hift, HiftShape
+from spiritlm.synthesis.protocol import checked_units, speaker_number
+from spiritlm.synthesis.published_stream import seeded_noise
+from spiritlm.synthesis.vocoder_stream import VocoderStream
+
+
+class FlowDecoderConfig(Recipe):
+    """What `config.json` of a decoder holds."""
+
+    type: Literal["flow-matching"] = "flow-matching"
+    flow: FlowConfig
+    vocoder: HiftShape
+    speakers: tuple[str, ...]
+    durations: bool
+    """Whether units are deduplicated and their durations predicted."""
+    steps: PositiveInt = 10
+    """Of the flow."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> FlowDecoderConfig:
+        flow, vocoder = self.flow, self.vocoder
+        if flow.mels != vocoder.mels or abs(flow.frame_rate - vocoder.sample_rate / vocoder.hop) > 1e-3:
+            raise ValueError(
+                f"the vocoder hears {vocoder.mels} mels at {vocoder.sample_rate / vocoder.hop:g} Hz, "
+                f"the flow gives {flow.mels} at {flow.frame_rate:g} Hz"
+            )
+        return self
+
+
+class UnitsToMel(nn.Module):
+    """What `training/train_flow.py` trains: the flow, its voices, durations, and the scale of its mel."""
+
+    mel_mean: torch.Tensor
+    mel_deviation: torch.Tensor
+
+    def __init__(
+        self, config: FlowConfig, speakers: int, durations: bool, mel_mean: float = 0.0, mel_deviation: float = 1.0
+    ) -> None:
+        """`mel_mean`, `mel_deviation`: of log-mel; the flow works on `(mel - mean) / deviation`."""
+        super().__init__()
+        self.flow = Flow(config)
+        self.voices = nn.Embedding(speakers, config.speaker_size)
+        self.durations = DurationPredictor(config.input_size) if durations else None
+        self.register_buffer("mel_mean", torch.tensor(mel_mean))
+        self.register_buffer("mel_deviation", torch.tensor(mel_deviation))
+
+    def standardise(self, mel: torch.Tensor) -> torch.Tensor:
+        return (mel - self.mel_mean) / self.mel_deviation
+
+    def restore(self, standardised: torch.Tensor) -> torch.Tensor:
+        return standardised * self.mel_deviation + self.mel_mean
+
+
+class FlowDecoder:
+    """A `SpeechDecoder` (see `spiritlm/synthesis/protocol.py`)."""
+
+    def __init__(self, model: UnitsToMel, vocoder: Hift, config: FlowDecoderConfig) -> None:
+        device = training_device()
+        self.model, self.vocoder, self.config = model.to(device).eval(), vocoder.to(device).eval(), config
+        self.sample_rate = config.vocoder.sample_rate
+        self.vocabulary_size = config.flow.vocabulary_size
+        self.speakers, self.deduplicated = config.speakers, config.durations
+        self.device = device
+
+    def check_speaker(self, speaker: str) -> None:
+        """See `SpeechDecoder.check_speaker`."""
+        speaker_number(speaker, self.speakers)
+
+    def decode(self, units: np.ndarray, speaker: str | None = None) -> np.ndarray:
+        """See `SpeechDecoder.decode`."""
+        mel = self.mel(units, speaker)
+        return self.speak(mel).cpu().numpy()
+
+    @torch.inference_mode()
+    def mel(self, units: np.ndarray, speaker: str | None = None, durations: np.ndarray | None = None) -> torch.Tensor:
+        """Log-mel `[mels, frames]`. `durations` int `[n]`, at least 1, replace the predicted ones. Errors as in
+        `decode`."""
+        checked = torch.from_numpy(checked_units(units, self.vocabulary_size)).to(self.device)[None]
+        voice = self.model.voices.weight[speaker_number(speaker, self.speakers)][None]
+        if self.model.durations is not None:
+            lasting = self.model.durations.durations(self.model.flow.input_embedding(checked))[0]
+            if durations is not None:
+                lasting = torch.as_tensor(durations, dtype=torch.int64, device=self.device)
+            checked = checked.repeat_interleave(lasting, dim=1)
+        if self.config.flow.layout != "causal":
+            return self.model.restore(self._whole(checked, voice))
+        stream = FlowStream(self.model.flow, voice, self.config.steps)
+        return self.model.restore(torch.cat([stream.push(checked[0]), stream.finish()], dim=1))
+
+    def _whole(self, units: torch.Tensor, speaker: torch.Tensor) -> torch.Tensor:
+        """`[mels, frames]`, in an interpolating layout."""
+        flow = self.model.flow
+        condition = flow.condition(units).transpose(1, 2)
+        known = Known(condition, flow.voice(speaker), torch.zeros_like(condition))
+        noise = seeded_noise(condition.shape[2], flow.config.mels).to(self.device)
+        return flow.solve(noise, known, self.config.steps)[0]
+
+    def speak(self, mel: torch.Tensor) -> torch.Tensor:
+        """Log-mel `[mels, frames]` -> float32 `[samples]`."""
+        stream = VocoderStream(self.vocoder)
+        return torch.cat([stream.push(mel), stream.finish()])
+
+    def stream(self, speaker: str | None = None) -> FlowSpeechStream:
+        """See `SpeechDecoder.stream`."""
+        return FlowSpeechStream(self, speaker)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.json` into `folder`, which is made if absent."""
+        both = nn.ModuleDict({"units_to_mel": self.model, "vocoder": self.vocoder})
+        save_model(folder, self.config.model_dump(mode="json"), both.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> FlowDecoder:
+        """Raises `InputError` where `folder` holds no decoder of this kind, or files that do not fit together."""
+        config = read_config(folder, FlowDecoderConfig)
+        model, vocoder = UnitsToMel(config.flow, len(config.speakers), config.durations), Hift(config.vocoder)
+        both = nn.ModuleDict({"units_to_mel": model, "vocoder": vocoder})
+        load_weights(both, read_tensors(folder / MODEL_FILE), folder / MODEL_FILE)
+        return cls(model, vocoder, config)
+
+    @classmethod
+    def of_published(cls, flow: Flow, vocoder: Hift) -> FlowDecoder:
+        """With the voice of a zero vector, which is GLM-4-Voice's only one; units are not deduplicated."""
+        model = UnitsToMel(flow.config, 1, durations=False)
+        model.flow = flow
+        nn.init.zeros_(model.voices.weight)
+        config = FlowDecoderConfig(flow=flow.config, vocoder=vocoder.shape, speakers=("default",), durations=False)
+        return cls(model, vocoder, config)
+
+
+class FlowSpeechStream:
+    """A `SpeechStream` of the causal layout. The first samples leave once a block of units and the encoder's look-ahead
+    are there; what a block costs does not depend on what was before."""
+
+    def __init__(self, decoder: FlowDecoder, speaker: str | None) -> None:
+        self._decoder, model = decoder, decoder.model
+        voice = model.voices.weight[speaker_number(speaker, decoder.speakers)][None]
+        self._flow = FlowStream(model.flow, voice, decoder.config.steps)
+        self._vocoder = VocoderStream(decoder.vocoder)
+        self._durations = Memories()
+        self._empty = True
+
+    @torch.inference_mode()
+    def push(self, units: np.ndarray) -> np.ndarray:
+        """See `SpeechStream.push`."""
+        if not len(units):
+            return np.zeros(0, np.float32)
+        self._empty = False
+        decoder, model = self._decoder, self._decoder.model
+        new = torch.from_numpy(checked_units(units, decoder.vocabulary_size)).to(decoder.device)
+        if model.durations is not None:
+            embedded = model.flow.input_embedding(new[None])
+            new = new.repeat_interleave(model.durations.durations(embedded, self._durations)[0])
+        return self._spoken(self._flow.push(new))
+
+    def finish(self) -> np.ndarray:
+        """See `SpeechStream.finish`."""
+        if self._empty:
+            raise InputError("no units: expected at least one to speak")
+        return np.concatenate([self._spoken(self._flow.finish()), self._vocoder.finish().cpu().numpy()])
+
+    def _spoken(self, mel: torch.Tensor) -> np.ndarray:
+        return self._vocoder.push(self._decoder.model.restore(mel)).cpu().numpy()

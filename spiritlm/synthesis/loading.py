@@ -1,0 +1,30 @@
+"""A folder becomes the speech decoder that its `config.json` names, or a published one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spiritlm.errors import InputError
+from spiritlm.run.files import read_json
+from spiritlm.run.weights import CONFIG_FILE
+from spiritlm.synthesis.decoder import FlowDecoder
+from spiritlm.synthesis.protocol import SpeechDecoder
+from spiritlm.synthesis.published import CONFIG_FILES, read_decoder
+from spiritlm.synthesis.regression import RegressionDecoder
+
+DECODERS: dict[str, type[SpeechDecoder]] = {"mel-regression": RegressionDecoder, "flow-matching": FlowDecoder}
+
+
+def load_speech_decoder(folder: Path) -> SpeechDecoder:
+    """Raises `InputError` where `folder` holds no decoder, or one of a type that is not known."""
+    if not (folder / CONFIG_FILE).is_file():
+        if any((folder / name).is_file() for name in CONFIG_FILES):
+            return FlowDecoder.of_published(*read_decoder(folder))
+        where = "it does not exist" if not folder.is_dir() else f"it has no {CONFIG_FILE}"
+        hint = "; its model/ has one" if (folder / "model" / CONFIG_FILE).is_file() else ""
+        raise InputError(f"{folder}: expected the folder of a speech decoder: {where}{hint}")
+    found = read_json(folder / CONFIG_FILE).get("type")
+    if found not in DECODERS:
+        raise InputError(f"{folder / CONFIG_FILE}: type is {found!r}, expected one of {', '.join(DECODERS)}")
+    decoder: SpeechDecoder = DECODERS[found].from_pretrained(folder)  # type: ignore[attr-defined]
+    return decoder
