@@ -59,6 +59,12 @@ def track_f0(wave: np.ndarray, tracker: Tracker = "world") -> np.ndarray:
     return found.astype(np.float32)
 
 
+def f0_of_frames(f0: np.ndarray, frame_rate: float, frames: int) -> np.ndarray:
+    """`f0` `[n]` at 200 Hz in the middles of `frames` frames of another rate, Hz; 0 behind the end."""
+    places = np.rint((np.arange(frames) + 0.5) / frame_rate * SAMPLE_RATE / HOP).astype(np.int64)
+    return np.where(places < len(f0), f0[np.minimum(places, len(f0) - 1)], 0.0).astype(f0.dtype)
+
+
 def interpolate_f0(f0: np.ndarray, unvoiced: float = 0.0) -> np.ndarray:
     """`f0` float `[frames]` with straight lines through its zeros, and the nearest voiced value before the first and
     behind the last; `unvoiced` everywhere where nothing is voiced. The same dtype."""

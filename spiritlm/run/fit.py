@@ -28,7 +28,7 @@ from spiritlm.errors import InputError, Stopped
 from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.device import training_device, warn_of_emulated_bf16
 from spiritlm.run.metrics import Metrics, Tracker
-from spiritlm.run.optimizers import OptimizerName, optimizer_of
+from spiritlm.run.optimizers import BETAS, OptimizerName, optimizer_of
 from spiritlm.run.progress import progress
 from spiritlm.run.signals import StopFlag
 from spiritlm.run.stage import is_main_process
@@ -51,6 +51,8 @@ class FitRecipe(Recipe):
     warmup_steps: int = 50
     decay: Literal["linear", "cosine"] = "linear"
     weight_decay: float = 0.01
+    betas: tuple[float, float] = BETAS
+    """Of AdamW."""
     clip_norm: PositiveFloat = 1.0
     """Largest norm of the gradient."""
     max_skipped: PositiveInt = 10
@@ -161,7 +163,7 @@ class _Loop:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         for parameter in self.parameters:
             parameter.grad = torch.zeros_like(parameter)
-        self.optimizer = optimizer_of(model, recipe.optimizer, recipe.learning_rate, recipe.weight_decay)
+        self.optimizer = optimizer_of(model, recipe.optimizer, recipe.learning_rate, recipe.weight_decay, recipe.betas)
         self.step, self.skipped, self.skipped_in_a_row = 0, 0, 0
         self.losses: dict[str, float] = {}
 

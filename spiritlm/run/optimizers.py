@@ -92,15 +92,21 @@ class Together:
             optimizer.load_state_dict(own)
 
 
-def optimizer_of(model: torch.nn.Module, name: OptimizerName, learning_rate: float, weight_decay: float) -> Together:
-    """For the parameters of `model` that learn."""
+def optimizer_of(
+    model: torch.nn.Module,
+    name: OptimizerName,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float] = BETAS,
+) -> Together:
+    """For the parameters of `model` that learn; `betas`: of AdamW."""
     learning = {key: p for key, p in model.named_parameters() if p.requires_grad}
     matrices = {
         key for key, p in learning.items() if name == "muon" and p.ndim == 2 and any(part in key for part in LAYERS)
     }
     rest = [p for key, p in learning.items() if key not in matrices]
     chosen: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=learning_rate, betas=BETAS, weight_decay=weight_decay, fused=True)
+        torch.optim.AdamW(rest, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
     ]
     if matrices:
         muon = [learning[key] for key in learning if key in matrices]

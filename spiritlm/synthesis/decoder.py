@@ -14,6 +14,7 @@ import torch
 from pydantic import PositiveInt, model_validator
 from torch import nn
 
+from spiritlm.audio.vocoder_mel import VocoderMel
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
 from spiritlm.run.device import training_device
@@ -22,9 +23,10 @@ from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_ten
 from spiritlm.synthesis.durations import DurationPredictor
 from spiritlm.synthesis.flow import Flow, FlowConfig, Known
 from spiritlm.synthesis.flow_stream import FlowStream
-from spiritlm.synthesis.hift import Hift, HiftShape
+from spiritlm.synthesis.hift import Hift
 from spiritlm.synthesis.protocol import checked_units, speaker_number
 from spiritlm.synthesis.published_stream import seeded_noise
+from spiritlm.synthesis.vocoder import VocoderConfig, speak
 from spiritlm.synthesis.vocoder_stream import VocoderStream
 
 
@@ -33,7 +35,7 @@ class FlowDecoderConfig(Recipe):
 
     type: Literal["flow-matching"] = "flow-matching"
     flow: FlowConfig
-    vocoder: HiftShape
+    vocoder: VocoderConfig
     speakers: tuple[str, ...]
     durations: bool
     """Whether units are deduplicated and their durations predicted."""
@@ -42,10 +44,10 @@ class FlowDecoderConfig(Recipe):
 
     @model_validator(mode="after")
     def _fits_together(self) -> FlowDecoderConfig:
-        flow, vocoder = self.flow, self.vocoder
-        if flow.mels != vocoder.mels or abs(flow.frame_rate - vocoder.sample_rate / vocoder.hop) > 1e-3:
+        flow, mel = self.flow, self.vocoder.mel
+        if flow.mels != mel.mels or abs(flow.frame_rate - mel.frame_rate) > 1e-3:
             raise ValueError(
-                f"the vocoder hears {vocoder.mels} mels at {vocoder.sample_rate / vocoder.hop:g} Hz, "
+                f"the vocoder hears {mel.mels} mels at {mel.frame_rate:g} Hz, "
                 f"the flow gives {flow.mels} at {flow.frame_rate:g} Hz"
             )
         return self
@@ -81,7 +83,7 @@ class FlowDecoder:
     def __init__(self, model: UnitsToMel, vocoder: Hift, config: FlowDecoderConfig) -> None:
         device = training_device()
         self.model, self.vocoder, self.config = model.to(device).eval(), vocoder.to(device).eval(), config
-        self.sample_rate = config.vocoder.sample_rate
+        self.sample_rate = config.vocoder.shape.sample_rate
         self.vocabulary_size = config.flow.vocabulary_size
         self.speakers, self.deduplicated = config.speakers, config.durations
         self.device = device
@@ -92,12 +94,15 @@ class FlowDecoder:
 
     def decode(self, units: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """See `SpeechDecoder.decode`."""
-        mel = self.mel(units, speaker)
-        return self.speak(mel).cpu().numpy()
+        return self.speak(self.mel(units, speaker)).cpu().numpy()
+
+    def speak(self, mel: torch.Tensor) -> torch.Tensor:
+        """Log-mel `[frames, mels]` -> float32 `[samples]`."""
+        return speak(self.vocoder, mel.T)
 
     @torch.inference_mode()
     def mel(self, units: np.ndarray, speaker: str | None = None, durations: np.ndarray | None = None) -> torch.Tensor:
-        """Log-mel `[mels, frames]`. `durations` int `[n]`, at least 1, replace the predicted ones. Errors as in
+        """Log-mel `[frames, mels]`. `durations` int `[n]`, at least 1, replace the predicted ones. Errors as in
         `decode`."""
         checked = torch.from_numpy(checked_units(units, self.vocabulary_size)).to(self.device)[None]
         voice = self.model.voices.weight[speaker_number(speaker, self.speakers)][None]
@@ -107,9 +112,9 @@ class FlowDecoder:
                 lasting = torch.as_tensor(durations, dtype=torch.int64, device=self.device)
             checked = checked.repeat_interleave(lasting, dim=1)
         if self.config.flow.layout != "causal":
-            return self.model.restore(self._whole(checked, voice))
+            return self.model.restore(self._whole(checked, voice)).T
         stream = FlowStream(self.model.flow, voice, self.config.steps)
-        return self.model.restore(torch.cat([stream.push(checked[0]), stream.finish()], dim=1))
+        return self.model.restore(torch.cat([stream.push(checked[0]), stream.finish()], dim=1)).T
 
     def _whole(self, units: torch.Tensor, speaker: torch.Tensor) -> torch.Tensor:
         """`[mels, frames]`, in an interpolating layout."""
@@ -118,11 +123,6 @@ class FlowDecoder:
         known = Known(condition, flow.voice(speaker), torch.zeros_like(condition))
         noise = seeded_noise(condition.shape[2], flow.config.mels).to(self.device)
         return flow.solve(noise, known, self.config.steps)[0]
-
-    def speak(self, mel: torch.Tensor) -> torch.Tensor:
-        """Log-mel `[mels, frames]` -> float32 `[samples]`."""
-        stream = VocoderStream(self.vocoder)
-        return torch.cat([stream.push(mel), stream.finish()])
 
     def stream(self, speaker: str | None = None) -> FlowSpeechStream:
         """See `SpeechDecoder.stream`."""
@@ -137,18 +137,19 @@ class FlowDecoder:
     def from_pretrained(cls, folder: Path) -> FlowDecoder:
         """Raises `InputError` where `folder` holds no decoder of this kind, or files that do not fit together."""
         config = read_config(folder, FlowDecoderConfig)
-        model, vocoder = UnitsToMel(config.flow, len(config.speakers), config.durations), Hift(config.vocoder)
+        model, vocoder = UnitsToMel(config.flow, len(config.speakers), config.durations), Hift(config.vocoder.shape)
         both = nn.ModuleDict({"units_to_mel": model, "vocoder": vocoder})
         load_weights(both, read_tensors(folder / MODEL_FILE), folder / MODEL_FILE)
         return cls(model, vocoder, config)
 
     @classmethod
-    def of_published(cls, flow: Flow, vocoder: Hift) -> FlowDecoder:
+    def of_published(cls, flow: Flow, vocoder: Hift, mel: VocoderMel) -> FlowDecoder:
         """With the voice of a zero vector, which is GLM-4-Voice's only one; units are not deduplicated."""
         model = UnitsToMel(flow.config, 1, durations=False)
         model.flow = flow
         nn.init.zeros_(model.voices.weight)
-        config = FlowDecoderConfig(flow=flow.config, vocoder=vocoder.shape, speakers=("default",), durations=False)
+        spoken = VocoderConfig(mel=mel, shape=vocoder.shape)
+        config = FlowDecoderConfig(flow=flow.config, vocoder=spoken, speakers=("default",), durations=False)
         return cls(model, vocoder, config)
 
 

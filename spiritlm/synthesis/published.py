@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 
+from spiritlm.audio.vocoder_mel import VocoderMel
 from spiritlm.config import validate_recipe
 from spiritlm.errors import InputError
 from spiritlm.run.weights import load_weights, read_pt
@@ -28,9 +29,9 @@ MEL_RATE = 22_050 / 256
 _NORM_PARTS = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
 
 
-def read_decoder(folder: Path) -> tuple[Flow, Hift]:
-    """The flow and the vocoder of a published folder, not in training mode. Raises `InputError` where one of its files
-    is absent or not what its configuration says."""
+def read_decoder(folder: Path) -> tuple[Flow, Hift, VocoderMel]:
+    """Flow, vocoder and kind of mel of a published folder, not in training mode. Raises `InputError` where one of its
+    files is absent or not what its configuration says."""
     path = next((folder / name for name in CONFIG_FILES if (folder / name).is_file()), None)
     if path is None:
         raise InputError(f"{folder}: expected one of {', '.join(CONFIG_FILES)}, found none")
@@ -50,7 +51,13 @@ def read_decoder(folder: Path) -> tuple[Flow, Hift]:
     return (
         load_weights(Flow(flow_config), read_pt(folder / "flow.pt"), folder / "flow.pt").eval(),
         load_weights(Hift(hift_shape), current_names(read_pt(folder / "hift.pt")), folder / "hift.pt").eval(),
+        _mel_of(hift_shape),
     )
+
+
+def _mel_of(shape: HiftShape) -> VocoderMel:
+    """A window of four hops, up to 8 kHz: the mel of all published models."""
+    return VocoderMel(sample_rate=shape.sample_rate, size=4 * shape.hop, hop=shape.hop, mels=shape.mels)
 
 
 def published_flow(

@@ -149,7 +149,11 @@ class RegressionDecoder:
 
     def decode(self, units: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """See `SpeechDecoder.decode`."""
-        return griffin_lim(self.mel(units, speaker)).clamp(-1, 1).cpu().numpy()
+        return self.speak(self.mel(units, speaker)).cpu().numpy()
+
+    def speak(self, mel: torch.Tensor) -> torch.Tensor:
+        """Log-mel `[frames, 80]` -> float32 `[samples]`."""
+        return griffin_lim(mel).clamp(-1, 1)
 
     @torch.inference_mode()
     def mel(self, units: np.ndarray, speaker: str | None = None, durations: np.ndarray | None = None) -> torch.Tensor:

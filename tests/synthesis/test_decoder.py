@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from spiritlm.audio.vocoder_mel import VocoderMel
 from spiritlm.errors import InputError
 from spiritlm.synthesis.conformer import EncoderShape
 from spiritlm.synthesis.decoder import FlowDecoder, FlowDecoderConfig, UnitsToMel
@@ -11,6 +12,7 @@ from spiritlm.synthesis.estimator import EstimatorShape
 from spiritlm.synthesis.flow import FlowConfig
 from spiritlm.synthesis.hift import Hift, HiftShape
 from spiritlm.synthesis.loading import load_speech_decoder
+from spiritlm.synthesis.vocoder import VocoderConfig
 
 ENCODER = EncoderShape(
     width=16, heads=2, feed_forward=32, layers=1, block=5, left_blocks=2, look_ahead=3, up_layers=1, up_stride=4
@@ -26,11 +28,13 @@ VOCODER = HiftShape(
     sample_rate=16_000, mels=12, channels=16, up_rates=(8, 5, 2), up_kernels=(16, 11, 4), source_kernels=(7, 7, 11),
     source_dilations=((1, 3, 5),) * 3, f0_channels=8, causal=True,
 )  # fmt: skip
+MEL = VocoderMel(sample_rate=16_000, size=1280, hop=320, mels=12)
+SPOKEN = VocoderConfig(mel=MEL, shape=VOCODER)
 
 
 def decoder_of(durations: bool = True) -> FlowDecoder:
     torch.manual_seed(0)
-    config = FlowDecoderConfig(flow=FLOW, vocoder=VOCODER, speakers=("kal", "slt"), durations=durations, steps=3)
+    config = FlowDecoderConfig(flow=FLOW, vocoder=SPOKEN, speakers=("kal", "slt"), durations=durations, steps=3)
     return FlowDecoder(UnitsToMel(FLOW, 2, durations, -4.0, 2.0), Hift(VOCODER), config)
 
 
@@ -51,7 +55,7 @@ def test_speakers_and_durations_are_heard() -> None:
     decoder, units = decoder_of(), np.array([3, 7, 1])
     assert np.array_equal(decoder.decode(units), decoder.decode(units, "kal"))
     assert not np.array_equal(decoder.decode(units, "slt"), decoder.decode(units, "kal"))
-    assert decoder.mel(units, durations=np.array([1, 2, 4])).shape == (12, 28)
+    assert decoder.mel(units, durations=np.array([1, 2, 4])).shape == (28, 12)
 
 
 def test_saved_and_loaded_it_says_the_same(tmp_path) -> None:
@@ -100,4 +104,5 @@ def test_folders_that_hold_no_decoder(tmp_path) -> None:
 
 def test_flow_and_vocoder_must_agree_on_mel() -> None:
     with pytest.raises(ValueError, match=r"hears 12 mels at 86\.1328 Hz, the flow gives 12 at 50 Hz"):
-        FlowDecoderConfig(flow=FLOW, vocoder=HiftShape(mels=12), speakers=("a",), durations=False)
+        other = VocoderConfig(mel=VocoderMel(mels=12), shape=HiftShape(mels=12))
+        FlowDecoderConfig(flow=FLOW, vocoder=other, speakers=("a",), durations=False)
