@@ -42,6 +42,27 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0)
     generate.add_argument("--debug", action="store_true", help="show the trace of an error")
     generate.set_defaults(run=_generate, prompt=())
+    speak = commands.add_parser(
+        "speak",
+        help="speak units that are written down",
+        description="Units of TOKENS (12, [Hu12] or <|audio_12|>, one behind the other) become speech. A decoder that "
+        "predicts how long a unit lasts hears each run of equal units once.",
+    )
+    speak.add_argument("tokens", type=Path, metavar="TOKENS", help="text file of units")
+    speak.add_argument("-o", "--out", type=Path, required=True, metavar="WAV", help="where to write the sound")
+    speak.add_argument(
+        "--voice",
+        type=Path,
+        default=DEFAULT_MODEL / "voice",
+        metavar="FOLDER",
+        help="speech decoder: model/ of its training, voice/ of an exported model, or a published folder "
+        "(default: %(default)s)",
+    )
+    speak.add_argument("--speaker", help="voice to speak with (default: the first of the decoder's)")
+    speak.add_argument("--stream", action="store_true", help="speak block by block, and say how soon and how fast")
+    speak.add_argument("--block", type=int, default=10, metavar="N", help="units that arrive at a time (%(default)s)")
+    speak.add_argument("--debug", action="store_true", help="show the trace of an error")
+    speak.set_defaults(run=_speak)
     inspect = commands.add_parser(
         "inspect",
         help="what a store of tokens holds, and whether it is whole",
@@ -99,6 +120,35 @@ def _generate(options: argparse.Namespace) -> None:
     if len(wave):
         write_wav(wav, wave, model.voice.sample_rate)
         print(f"spoken: {wav} ({len(wave) / model.voice.sample_rate:.1f} s)")
+
+
+def _speak(options: argparse.Namespace) -> None:
+    if options.block < 1:
+        raise InputError(f"--block {options.block}: expected at least 1")
+    if not options.out.resolve().parent.is_dir():
+        raise InputError(f"--out {options.out}: {options.out.resolve().parent} is not a folder")
+
+    from spiritlm.audio.files import write_wav
+    from spiritlm.synthesis.loading import load_speech_decoder
+    from spiritlm.synthesis.timing import timed_stream
+    from spiritlm.tokens.interleave import deduplicate
+    from spiritlm.tokens.units_text import read_units
+
+    try:
+        text = options.tokens.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{options.tokens}: not a text file: {error}") from None
+    units = read_units(text, str(options.tokens))
+    decoder = load_speech_decoder(options.voice)
+    units = deduplicate(units)[0] if decoder.deduplicated else units
+    if options.stream:
+        spoken = timed_stream(decoder, units, options.speaker, options.block)
+        wave, rate = spoken.wave, decoder.sample_rate
+        print(f"first sound after {1000 * spoken.first:.0f} ms of work, real-time factor {spoken.factor(rate):.3f}")
+    else:
+        wave = decoder.decode(units, options.speaker)
+    write_wav(options.out, wave, decoder.sample_rate)
+    print(f"spoken: {options.out} ({len(wave) / decoder.sample_rate:.1f} s)")
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ from spiritlm.corpus.phones import PHONES_FILE, Phone, alphabet, read_phones, tr
 from spiritlm.corpus.sounds import draw_hours
 from spiritlm.errors import InputError
 from spiritlm.run.files import write_json, write_text
-from spiritlm.run.page import Page, figure, table
+from spiritlm.run.page import Page, figure, markdown_table, table
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import progress, track
 from spiritlm.run.rejects import Rejects
@@ -120,7 +120,7 @@ def measure(recipe: MeasureRecipe, stage: Stage) -> dict[str, Any]:
         for name, one in heard.items()
     }
     write_json(stage.folder / "measures.json", {"split": recipe.split, "measures": measures})
-    tables = "\n".join(_markdown(*made) for made in (_table(measures), prosody.table(measures)) if made[1])
+    tables = "\n".join(markdown_table(*made) for made in (_table(measures), prosody.table(measures)) if made[1])
     text = f"{tables}\n{_amounts(spoken, measures)}\n"
     write_text(stage.folder / "measures.md", text)
     print(text)
@@ -293,12 +293,6 @@ def _table(measures: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[l
             row += [as_percent(rate) for rate in found["unit_errors"].values()]
             rows.append([*row, f"{found['speed']:.0f}"])
     return header, rows
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "".join(f"| {' | '.join(map(str.ljust, line, widths))} |\n" for line in lines)
 
 
 def _amounts(spoken: Spoken, measures: Mapping[str, Mapping[str, Any]]) -> str:

@@ -62,6 +62,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same as lines of Markdown, in columns."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "".join(f"| {' | '.join(map(str.ljust, line, widths))} |\n" for line in lines)
+
+
 def cards(values: Sequence[tuple[str, str]]) -> str:
     """Headline numbers: (figure, what it is)."""
     found = "".join(f'<div class="card"><b>{escape(b)}</b><span>{escape(label)}</span></div>' for b, label in values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import soxr
@@ -14,18 +14,6 @@ from spiritlm.run.progress import track
 from spiritlm.synthesis.protocol import SpeechDecoder
 from spiritlm.tokens.interleave import deduplicate
 from spiritlm.units.protocol import SpeechTokenizer
-
-
-class MelDecoder(SpeechDecoder, Protocol):
-    """A decoder that goes by mel frames, all float32 `[frames, mels]`."""
-
-    def mel(self, units: np.ndarray, speaker: str | None = None, durations: np.ndarray | None = None) -> torch.Tensor:
-        """Of units that last so long, int `[n]`; where that is not told, as long as is predicted."""
-        ...
-
-    def speak(self, mel: torch.Tensor) -> torch.Tensor:
-        """float32 `[samples]`."""
-        ...
 
 
 class Recorded(NamedTuple):
@@ -40,7 +28,7 @@ class Recorded(NamedTuple):
 
 
 def respoken(
-    decoder: MelDecoder, tokenizer: SpeechTokenizer, recordings: Sequence[Recorded], mean_frame: torch.Tensor
+    decoder: SpeechDecoder, tokenizer: SpeechTokenizer, recordings: Sequence[Recorded], mean_frame: torch.Tensor
 ) -> dict[str, float]:
     """Means over `recordings`.
 
@@ -55,7 +43,7 @@ def respoken(
 
 
 def _respoken(
-    decoder: MelDecoder, tokenizer: SpeechTokenizer, recorded: Recorded, mean_frame: torch.Tensor
+    decoder: SpeechDecoder, tokenizer: SpeechTokenizer, recorded: Recorded, mean_frame: torch.Tensor
 ) -> dict[str, float]:
     values, durations = deduplicate(recorded.units) if decoder.deduplicated else (recorded.units, None)
     mel = decoder.mel(values, recorded.speaker, durations)

@@ -58,3 +58,72 @@ class UnitMelCrops:
             mel[row, : len(frames)] = frames
         arrays = {"units": units, "durations": durations, "speakers": self.speakers[recordings], "mel": mel}
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+class UnitCrops:
+    """Recordings as units that all last as long, beside their mel frames: what a flow learns from."""
+
+    def __init__(
+        self, units: Sequence[np.ndarray], speakers: Sequence[int], mel: np.ndarray, frames_per_unit: int
+    ) -> None:
+        """As of `UnitMelCrops`."""
+        self.units = [recording.astype(np.int64) for recording in units]
+        self.speakers = np.asarray(speakers, dtype=np.int64)
+        self.frames_per_unit, self.mel = frames_per_unit, mel
+        lengths = np.array([len(recording) for recording in units])
+        self.firsts = np.concatenate([[0], np.cumsum(lengths)])
+        self.chances = lengths / lengths.sum()
+
+    def batch(
+        self, seed: int, step: int, size: int, length: int, prefix: int = 0, rank: int = 0, world_size: int = 1
+    ) -> dict[str, torch.Tensor]:
+        """`size` crops of at most `length` units. `prefix`: each begins with its recording and ends after a random
+        multiple of so many units, as far as a stream has come.
+
+        Gives `units` int64 `[batch, units]`, `lengths` and `speakers` int64 `[batch]`, `mel` float32
+        `[batch, frames, mels]`, zeros behind the end of each; and of the runs of equal units: `runs`, `durations` int64
+        `[batch, runs]`, and `whole` bool, true for those that the crop does not cut.
+        """
+        rng = np.random.default_rng((seed, step))
+        drawn = rng.choice(len(self.units), size=size, p=self.chances)[rank::world_size]
+        places = rng.random(size)[rank::world_size]
+        crops = [self._crop(number, place, length, prefix) for number, place in zip(drawn, places, strict=True)]
+        units = [self.units[number][start:stop] for number, start, stop in crops]
+        mels = [
+            self.mel[self.frames_per_unit * (self.firsts[number] + start) :][: self.frames_per_unit * (stop - start)]
+            for number, start, stop in crops
+        ]
+        runs = [deduplicate(row) for row in units]
+        whole = []
+        for (number, start, stop), (_, lasting) in zip(crops, runs, strict=True):
+            uncut = np.ones(len(lasting), dtype=bool)
+            uncut[0] &= start == 0
+            uncut[-1] &= stop == len(self.units[number])
+            whole.append(uncut)
+        arrays = {
+            "units": _stacked(units),
+            "lengths": np.array([len(row) for row in units]),
+            "speakers": self.speakers[drawn],
+            "mel": _stacked(mels).astype(np.float32),
+            "runs": _stacked([values.astype(np.int64) for values, _ in runs]),
+            "durations": _stacked([lasting.astype(np.int64) for _, lasting in runs]),
+            "whole": _stacked(whole),
+        }
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _crop(self, number: int, place: float, length: int, prefix: int) -> tuple[int, int, int]:
+        """Recording, first unit, and unit behind the last, by `place` in [0, 1)."""
+        known = len(self.units[number])
+        if prefix:
+            most = -(-min(known, length) // prefix)
+            return number, 0, min(known, length, prefix * (1 + int(place * most)))
+        start = int(place * (max(0, known - length) + 1))
+        return number, start, min(known, start + length)
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """`[batch, longest, ...]`, zeros behind each row."""
+    stacked = np.zeros((len(rows), max(map(len, rows)), *rows[0].shape[1:]), rows[0].dtype)
+    for place, row in zip(stacked, rows, strict=True):
+        place[: len(row)] = row
+    return stacked

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from spiritlm.errors import InputError
 
@@ -47,6 +48,15 @@ class SpeechDecoder(Protocol):
         `speaker` defaults to the first of `speakers`. Returns float32 `[samples]` in [-1, 1]. Raises `InputError`
         for no units, a unit outside the vocabulary or a speaker it does not have.
         """
+        ...
+
+    def mel(self, units: np.ndarray, speaker: str | None = None, durations: np.ndarray | None = None) -> torch.Tensor:
+        """The mel frames that `units` are spoken through, float32 `[frames, mels]`. `durations`, int `[n]` of at least
+        1, replace predicted ones. Errors as in `decode`."""
+        ...
+
+    def speak(self, mel: torch.Tensor) -> torch.Tensor:
+        """Mel frames, as of `mel` -> float32 `[samples]`."""
         ...
 
     def stream(self, speaker: str | None = None) -> SpeechStream:

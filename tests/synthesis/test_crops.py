@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from spiritlm.synthesis.crops import UnitMelCrops
+from spiritlm.synthesis.crops import UnitCrops, UnitMelCrops
 from spiritlm.tokens.interleave import deduplicate
 
 
@@ -51,3 +51,42 @@ def test_ranks_share_one_batch(crops):
     for rank in range(2):
         part = crops.batch(0, 0, 6, 8, rank=rank, world_size=2)
         assert torch.equal(part["units"], whole["units"][rank::2])
+
+
+def unit_crops() -> UnitCrops:
+    units = [np.array([1, 1, 2, 3, 3, 3, 4]), np.array([5, 6, 6])]
+    mel = np.repeat(np.concatenate(units), 2)[:, None].astype(np.float16)
+    return UnitCrops(units, [0, 1], mel, frames_per_unit=2)
+
+
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_unit_crops_hold_their_own_mel(prefix: int) -> None:
+    crops, again = unit_crops(), unit_crops().batch(0, 3, 8, 4, prefix)
+    for step in range(5):
+        batch = crops.batch(0, step, 8, 4, prefix)
+        assert batch["units"].shape[1] == int(batch["lengths"].max()) <= 4
+        for units, length, mel in zip(batch["units"], batch["lengths"], batch["mel"], strict=True):
+            assert torch.equal(mel[: 2 * length, 0], units[:length].repeat_interleave(2).float())
+            assert not mel[2 * length :].any() and not units[length:].any()
+            if prefix:
+                assert units[0] in (1, 5) and (length % prefix == 0 or length == 3)
+        assert torch.equal(batch["durations"].sum(1), batch["lengths"])
+        if step == 3:
+            assert all(torch.equal(batch[name], again[name]) for name in batch)
+
+
+def test_runs_that_a_crop_cuts_do_not_count() -> None:
+    batch = unit_crops().batch(1, 0, 64, 4)
+    for units, runs, durations, whole in zip(
+        *(batch[name] for name in ("units", "runs", "durations", "whole")), strict=True
+    ):
+        true = {1: 2, 2: 1, 3: 3, 4: 1, 5: 1, 6: 2}
+        for value, lasting, counted in zip(runs.tolist(), durations.tolist(), whole.tolist(), strict=True):
+            assert not counted or lasting == true[value], units
+    assert batch["whole"].any()
+
+
+def test_ranks_share_a_batch() -> None:
+    crops = unit_crops()
+    parts = [crops.batch(0, 1, 6, 4, rank=rank, world_size=2)["speakers"] for rank in range(2)]
+    assert torch.equal(torch.stack(parts, 1).flatten(), crops.batch(0, 1, 6, 4)["speakers"])
