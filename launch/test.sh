@@ -6,7 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$repo"
 install_debian_packages flite espeak-ng shellcheck slurmctld slurmd slurm-client munge iproute2
 install_compiler
-install_python voices,pitch,dev
+install_python voices,pitch,judges,dev
 export OMP_NUM_THREADS=1
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .

@@ -13,9 +13,11 @@ def mel_cepstral_distortion(reference: np.ndarray, judged: np.ndarray) -> float:
     """dB, of waves float32 `[samples]` at 16 kHz that say the same at the same times: the mean over frames of
     10 / ln 10 * sqrt(2 * sum of squared differences) of 12 mel cepstra, loudness left out; NaN for an empty wave."""
     length = min(len(reference), len(judged))
+    if not length:
+        return math.nan
     first, second = (_cepstra(wave[:length]) for wave in (reference, judged))
     distances = np.sqrt(2 * np.square(first - second).sum(1))
-    return 10 / math.log(10) * float(distances.mean()) if len(distances) else math.nan
+    return 10 / math.log(10) * float(distances.mean())
 
 
 def _cepstra(wave: np.ndarray) -> np.ndarray:
