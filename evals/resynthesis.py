@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,17 @@ class Row:
 
 
 def resynthesis(recipe: ResynthesisRecipe, stage: Stage) -> dict[str, Any]:
-    if not recipe.decoders:
-        raise InputError("decoders: expected the folder of at least one")
+    if not recipe.decoders or RECORDED in recipe.decoders:
+        raise InputError(f"decoders: expected the folder of at least one, and none called {RECORDED}")
+    if find_spec("pystoi") is None:
+        raise InputError("pystoi is not installed; install the extra: pip install -e '.[judges]'")
     tokenizer = load_speech_tokenizer(recipe.units / "model")
     sentences = _sentences(recipe, tokenizer)
     known = [sentence.text for document in read_manifest(recipe.speech, "train") for sentence in document.sentences]
-    listeners: dict[str, Callable[[np.ndarray], str]] = {"closed": SphinxRecognizer(known)}
+    closed = SphinxRecognizer(known)
+    if closed.unknown:
+        print(f"the recogniser lacks {len(closed.unknown)} words: {', '.join(closed.unknown[:10])}")
+    listeners: dict[str, Callable[[np.ndarray], str]] = {"closed": closed}
     if recipe.english:
         listeners["english"] = SphinxRecognizer()
     if isinstance(tokenizer, VqWhisperTokenizer) and tokenizer.config.ctc_letters:
@@ -194,10 +200,8 @@ def _rate(name: str, key: str, sentences: Sequence[Said]) -> Any:
 
 
 def _stoi(true: np.ndarray, spoken: np.ndarray) -> float:
-    try:
-        from pystoi import stoi
-    except ImportError:
-        raise InputError("pystoi is not installed; install the extra: pip install -e '.[judges]'") from None
+    from pystoi import stoi
+
     return float(stoi(true, spoken, SAMPLE_RATE))
 
 

@@ -125,8 +125,8 @@ def _generate(options: argparse.Namespace) -> None:
 def _speak(options: argparse.Namespace) -> None:
     if options.block < 1:
         raise InputError(f"--block {options.block}: expected at least 1")
-    if not options.out.resolve().parent.is_dir():
-        raise InputError(f"--out {options.out}: {options.out.resolve().parent} is not a folder")
+    if options.out.is_dir() or not options.out.resolve().parent.is_dir():
+        raise InputError(f"--out {options.out}: expected a file in a folder that is there")
 
     from spiritlm.audio.files import write_wav
     from spiritlm.synthesis.loading import load_speech_decoder

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from spiritlm.audio.files import read_audio, write_wav
 from spiritlm.audio.vocoder_mel import VocoderMel, vocoder_log_mel
-from spiritlm.config import Recipe
-from spiritlm.corpus.frames import Front, Recording, audio_of, mean_and_deviation, write_frames
+from spiritlm.config import Recipe, validate_recipe
+from spiritlm.corpus.frames import Front, Recording, audio_of, mean_and_deviation, shared_frames
+from spiritlm.corpus.manifest import require_speakers
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.run.fit import Batch, FitRecipe, Losses, fit, process_group
@@ -132,9 +132,7 @@ def train_flow(recipe: TrainFlowRecipe, stage: Stage) -> dict[str, Any]:
 
 def _speakers(recipe: TrainFlowRecipe, known: set[str]) -> tuple[str, ...]:
     """In the decoder's order. Raises `InputError` for one without recordings."""
-    for speaker in recipe.speakers:
-        if speaker not in known:
-            raise InputError(f"speakers: {speaker!r} has no recordings; expected one of {', '.join(sorted(known))}")
+    require_speakers(recipe.speakers, known, recipe.store)
     return tuple(sorted(recipe.speakers or known, key=lambda name: (name != recipe.default_speaker, name)))
 
 
@@ -148,26 +146,29 @@ def _config(
             f"model.encoder.up_stride = {stride}: units of {rate:g} Hz and mel of {spoken.mel.frame_rate:g} Hz are "
             f"{frames:g} frames a unit, expected that many, whole"
         )
-    flow = FlowConfig(
-        vocabulary_size=tokenizer.vocabulary_size,
-        unit_rate=rate,
-        mels=spoken.mel.mels,
-        frame_rate=rate * stride,
-        regulator_layers=0,
+    table = {
+        "vocabulary_size": tokenizer.vocabulary_size,
+        "unit_rate": rate,
+        "mels": spoken.mel.mels,
+        "frame_rate": rate * stride,
+        "regulator_layers": 0,
         **dict(recipe.model),
-    )
+    }
+    flow = validate_recipe(FlowConfig, table, "model")
     return FlowDecoderConfig(flow=flow, vocoder=spoken, speakers=speakers, durations=True, steps=recipe.steps)
 
 
 def _model(recipe: TrainFlowRecipe, config: FlowDecoderConfig, mean: float, deviation: float) -> UnitsToMel:
-    """A new one, or what was trained before, with its scale of mel and those of its voices that are wanted.
-
-    Raises `InputError` where that is another kind of model."""
+    """A new one, or what was trained before, with its scale of mel and those of its voices that are wanted; one that it
+    lacks begins as its first. Raises `InputError` where that is another kind of model."""
     model = UnitsToMel(config.flow, len(config.speakers), config.durations, mean, deviation)
     if recipe.start is None:
         return model
     before = FlowDecoder.from_pretrained(recipe.start / "model")
-    if before.config.flow != config.flow:
+    same = ("flow", "durations")
+    if any(getattr(before.config, name) != getattr(config, name) for name in same) or (
+        before.config.vocoder.mel != config.vocoder.mel
+    ):
         raise InputError(f"start = {recipe.start}: another model, other units or another mel than this recipe's")
     weights = {name: tensor.cpu() for name, tensor in before.model.state_dict().items()}
     rows = [before.speakers.index(name) if name in before.speakers else 0 for name in config.speakers]
@@ -190,18 +191,13 @@ def _front(mel: VocoderMel) -> Front:
 def _training_crops(
     recipe: TrainFlowRecipe, store: DocumentStore, chosen: list[int], config: FlowDecoderConfig, folder: Path
 ) -> UnitCrops:
-    """The first process computes the mel frames of the whole split into a file; all of them map it."""
     frames, records = config.flow.encoder.up_stride, [store.records[number] for number in chosen]
     units = [store[number].semantic for number in chosen]
-    if is_main_process() and not _mel_file(folder).is_file():
-        recordings = [
-            Recording(audio_of(recipe.speech, record), record.start, frames * len(row))
-            for record, row in zip(records, units, strict=True)
-        ]
-        write_frames(_mel_file(folder), recordings, _front(config.vocoder.mel))
-    if dist.is_initialized():
-        dist.barrier()
-    mel = np.load(_mel_file(folder), mmap_mode="r", allow_pickle=False)
+    recordings = [
+        Recording(audio_of(recipe.speech, record), record.start, frames * len(row))
+        for record, row in zip(records, units, strict=True)
+    ]
+    mel = shared_frames(_mel_file(folder), recordings, _front(config.vocoder.mel))
     return UnitCrops(units, [config.speakers.index(record.speaker) for record in records], mel, frames)
 
 
@@ -258,7 +254,7 @@ def _measure(
         if number < SAMPLES:
             values, durations = deduplicate(units)
             found = decoder.mel(values, record.speaker, durations)
-            wave = read_audio(audio, mel.sample_rate, record.start)[: frames * mel.hop]
+            wave = read_audio(audio, mel.sample_rate, record.start, record.start + frames / mel.frame_rate)
             write_wav(folder / f"{number}-recorded.wav", wave, mel.sample_rate)
             write_wav(folder / f"{number}-spoken.wav", decoder.speak(found).cpu().numpy(), mel.sample_rate)
             picture = draw_mels([("recorded", recorded.T.numpy()), ("spoken", found.T.cpu().numpy())], mel.frame_rate)

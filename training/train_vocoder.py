@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 import soxr
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import nn
 
 from spiritlm.audio.f0 import SAMPLE_RATE as F0_RATE
 from spiritlm.audio.f0 import f0_of_frames, track_f0
 from spiritlm.audio.files import read_audio, write_wav
 from spiritlm.audio.vocoder_mel import VocoderMel, vocoder_log_mel
-from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest
+from spiritlm.config import validate_recipe
+from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest, require_speakers
 from spiritlm.corpus.sounds import Sounds, Stretch
 from spiritlm.errors import InputError
 from spiritlm.run.fit import Batch, FitRecipe, Losses, fit, process_group
@@ -59,15 +60,25 @@ class TrainVocoderRecipe(StageRecipe):
     dev_recordings: int = 8
     """That are measured; the first three are kept as sound and picture."""
     max_bad_fraction: float = 0.01
-    """Largest share of recordings that may be rejected."""
+    """Largest share of pieces of recordings that may be rejected."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainVocoderRecipe:
+        samples = self.crop_frames * self.mel.hop
+        for size in (self.mel.size, *self.mel_sizes, *self.discriminators.windows):
+            if not 16 <= size < 2 * samples:
+                raise ValueError(f"a window of {size} samples: expected 16 to less than twice the crop's {samples}")
+        return self
 
 
 SAMPLES = 3
 
 
 def train_vocoder(recipe: TrainVocoderRecipe, stage: Stage) -> dict[str, Any]:
-    config = VocoderConfig(mel=recipe.mel, shape=recipe.model)
-    documents = of_speakers(read_manifest(recipe.speech, "train"), recipe.speakers, recipe.speech)
+    config = validate_recipe(VocoderConfig, {"mel": recipe.mel, "shape": recipe.model}, "recipe")
+    documents = read_manifest(recipe.speech, "train")
+    require_speakers(recipe.speakers, {document.speaker for document in documents}, recipe.speech)
+    documents = [document for document in documents if not recipe.speakers or document.speaker in recipe.speakers]
     with process_group() as (rank, ranks):
         if recipe.batch_size % ranks:
             raise InputError(f"batch_size = {recipe.batch_size}: expected a multiple of the {ranks} processes")
@@ -76,10 +87,15 @@ def train_vocoder(recipe: TrainVocoderRecipe, stage: Stage) -> dict[str, Any]:
         torch.manual_seed(recipe.training.seed)
         model = nn.ModuleDict({"vocoder": Hift(recipe.model), "discriminators": Discriminators(recipe.discriminators)})
         losses = VocoderLosses(recipe)
-        figures = fit(
-            model, losses, crops.batch, recipe.training, stage.folder, "train vocoder", before_step=losses.begin_step
-        )
-        rejected = rejects.close(len(documents))
+
+        def begin(step: int) -> None:
+            losses.adversarial = step >= recipe.adversarial_from
+            if not losses.adversarial:  # the optimizer is not to count steps without a gradient
+                for parameter in model["discriminators"].parameters():
+                    parameter.grad = None
+
+        figures = fit(model, losses, crops.batch, recipe.training, stage.folder, "train vocoder", before_step=begin)
+        rejected = rejects.close(len(crops.sounds.stretches))
     vocoder = model["vocoder"].eval()
     assert isinstance(vocoder, Hift)
     counts = {
@@ -94,15 +110,6 @@ def train_vocoder(recipe: TrainVocoderRecipe, stage: Stage) -> dict[str, Any]:
         save_vocoder(stage.folder / "model", vocoder, config)
         counts |= _measure(recipe, vocoder, config, stage.folder / "samples")
     return counts
-
-
-def of_speakers(documents: Sequence[SpokenDocument], speakers: Sequence[str], corpus: Path) -> list[SpokenDocument]:
-    """Those of `speakers`, all where none is named. Raises `InputError` for a speaker without recordings."""
-    known = sorted({document.speaker for document in documents})
-    for speaker in speakers:
-        if speaker not in known:
-            raise InputError(f"speakers: {speaker!r} has no recordings in {corpus}; expected one of {', '.join(known)}")
-    return [document for document in documents if not speakers or document.speaker in speakers]
 
 
 PIECE_SECONDS = 4.0
@@ -128,7 +135,7 @@ class WaveCrops:
             for document in documents
             for start in np.arange(0, document.duration, longest)
         ]
-        self.sounds = Sounds(pieces, recipe.mel.sample_rate, rejects, len(documents))
+        self.sounds = Sounds(pieces, recipe.mel.sample_rate, rejects)
         self.chances = np.array([piece.seconds for piece in pieces]) / sum(piece.seconds for piece in pieces)
 
     def batch(self, step: int) -> Batch:
@@ -160,9 +167,6 @@ class VocoderLosses:
         whole = recipe.mel.model_copy(update={"highest": None})
         sizes = (recipe.mel.size, *recipe.mel_sizes)
         self.fronts = [whole.model_copy(update={"size": size, "hop": min(whole.hop, size // 4)}) for size in sizes]
-
-    def begin_step(self, step: int) -> None:
-        self.adversarial = step >= self.recipe.adversarial_from
 
     def __call__(self, model: nn.Module, batch: Batch) -> Losses:
         """`loss`, and its parts: `mel`, mean distance of log-mel; `f0`, of F0 in Hz; with discriminators also
@@ -197,11 +201,11 @@ def _measure(recipe: TrainVocoderRecipe, vocoder: Hift, config: VocoderConfig, f
         wave = torch.from_numpy(read_audio(root / document.audio, config.mel.sample_rate)).to(device)
         mel = vocoder_log_mel(wave[None], config.mel)[0]
         started = time.monotonic()
-        spoken = speak(vocoder, mel)
+        spoken = speak(vocoder, mel).cpu()
         spent, heard = spent + time.monotonic() - started, heard + len(spoken) / config.mel.sample_rate
-        again = vocoder_log_mel(spoken[None], config.mel)[0]
+        mel, again = mel.cpu(), vocoder_log_mel(spoken[None], config.mel)[0]
         distances.append(float((again - mel).abs().mean()))
-        recorded, said = (f0_of_wave(x.cpu().numpy(), config.mel) for x in (wave[: len(spoken)], spoken))
+        recorded, said = (f0_of_wave(x.numpy(), config.mel) for x in (wave[: len(spoken)].cpu(), spoken))
         contours.append((recorded, said))
         if number < SAMPLES:
             write_wav(folder / f"{document.id}-recorded.wav", wave.cpu().numpy(), config.mel.sample_rate)

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from pydantic import PositiveInt
 
 from spiritlm.audio.mel import FRAME_RATE, HOP, MELS, SAMPLE_RATE, log_mel
-from spiritlm.corpus.frames import Front, Recording, audio_of, mean_and_deviation, write_frames
+from spiritlm.corpus.frames import Front, Recording, audio_of, mean_and_deviation, shared_frames
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.run.fit import FitRecipe, fit, process_group
@@ -97,18 +96,12 @@ def _mel_file(folder: Path) -> Path:
 def _training_crops(
     recipe: TrainVoiceRecipe, store: DocumentStore, config: RegressionConfig, folder: Path
 ) -> UnitMelCrops:
-    """The first process computes the mel frames of the whole split into a file; all of them map it."""
-    units = [document.semantic for document in store]
-    if is_main_process() and not _mel_file(folder).is_file():
-        frames = config.frames_per_unit
-        recordings = [
-            Recording(audio_of(recipe.speech, record), record.start, frames * len(u))
-            for record, u in zip(store.records, units, strict=True)
-        ]
-        write_frames(_mel_file(folder), recordings, FRONT)
-    if dist.is_initialized():
-        dist.barrier()
-    mel = np.load(_mel_file(folder), mmap_mode="r", allow_pickle=False)
+    units, frames = [document.semantic for document in store], config.frames_per_unit
+    recordings = [
+        Recording(audio_of(recipe.speech, record), record.start, frames * len(row))
+        for record, row in zip(store.records, units, strict=True)
+    ]
+    mel = shared_frames(_mel_file(folder), recordings, FRONT)
     speakers = [config.speakers.index(record.speaker) for record in store.records]
     return UnitMelCrops(units, speakers, mel, config.frames_per_unit)
 

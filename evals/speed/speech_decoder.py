@@ -25,13 +25,15 @@ import torch
 
 from spiritlm.audio.vocoder_mel import VocoderMel
 from spiritlm.config import validate_recipe
+from spiritlm.errors import InputError
+from spiritlm.run.program import guarded
 from spiritlm.synthesis.conformer import EncoderShape
 from spiritlm.synthesis.decoder import FlowDecoder, FlowDecoderConfig, UnitsToMel
 from spiritlm.synthesis.estimator import EstimatorShape
 from spiritlm.synthesis.flow import Flow, FlowConfig, Known
-from spiritlm.synthesis.flow_stream import noise_at
 from spiritlm.synthesis.hift import Hift, HiftShape
 from spiritlm.synthesis.loading import load_speech_decoder
+from spiritlm.synthesis.noise import noise_at
 from spiritlm.synthesis.published_stream import PublishedStream
 from spiritlm.synthesis.timing import TimedSpeech, timed_stream
 from spiritlm.synthesis.vocoder import VocoderConfig
@@ -88,7 +90,7 @@ def published_way(like: FlowDecoder) -> PublishedStream:
         layout="glm", vocabulary_size=config.vocabulary_size, unit_rate=UNIT_RATE, frame_rate=config.frame_rate,
         input_size=config.input_size, encoder=encoder, estimator=estimator,
     )  # fmt: skip
-    return PublishedStream(Flow(flow).eval(), Hift(vocoder).eval())
+    return PublishedStream(Flow(flow).eval().to(like.device), Hift(vocoder).eval().to(like.device))
 
 
 def growth(costs: list[float]) -> float:
@@ -101,7 +103,8 @@ def published_costs(stream: PublishedStream, units: np.ndarray) -> list[float]:
     costs = []
     for start in range(0, len(units), BLOCK):
         started = time.perf_counter()
-        stream.push(torch.from_numpy(units[None, start : start + BLOCK]), last=start + BLOCK >= len(units))
+        piece = torch.from_numpy(units[None, start : start + BLOCK]).to(stream.units.device)
+        stream.push(piece, last=start + BLOCK >= len(units))
         costs.append(time.perf_counter() - started)
     return costs
 
@@ -125,14 +128,16 @@ def plot(costs: dict[str, list[float]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
+def measure() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--voice", type=Path, help="a trained decoder")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--plot", type=Path, metavar="PNG", help="cost of every block")
     options = parser.parse_args()
     decoder = small_decoder() if options.voice is None else load_speech_decoder(options.voice)
-    assert isinstance(decoder, FlowDecoder)
+    if not isinstance(decoder, FlowDecoder):
+        raise InputError(f"--voice {options.voice}: expected a decoder by flow matching, which streams")
+    print(f"on {decoder.device}")
     rng = np.random.default_rng(0)
     units = rng.integers(decoder.vocabulary_size, size=int(options.seconds * UNIT_RATE))
     runs = [timed_stream(decoder, units, None, BLOCK) for _ in range(REPEATS + 1)][1:]
@@ -159,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(measure, debug=False))

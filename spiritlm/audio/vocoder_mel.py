@@ -57,7 +57,8 @@ def _filters(shape: VocoderMel) -> torch.Tensor:
     filters = slaney_filters(
         sr=shape.sample_rate, n_fft=shape.size, n_mels=shape.mels, fmin=shape.lowest, fmax=shape.highest
     )
-    return torch.from_numpy(filters)
+    with torch.inference_mode(False):  # it is kept, perhaps for a gradient
+        return torch.from_numpy(filters)
 
 
 def vocoder_log_mel(wave: torch.Tensor, shape: VocoderMel) -> torch.Tensor:
@@ -70,4 +71,6 @@ def vocoder_log_mel(wave: torch.Tensor, shape: VocoderMel) -> torch.Tensor:
     window = torch.hann_window(shape.size, device=wave.device)
     spectrum = torch.stft(padded, shape.size, shape.hop, window=window, center=False, return_complex=True)
     magnitude = torch.sqrt(torch.view_as_real(spectrum).square().sum(-1) + _SMALLEST_POWER)
-    return (_filters(shape).to(wave.device) @ magnitude[..., :frames]).clamp(min=FLOOR).log()
+    with torch.autocast(wave.device.type, enabled=False):
+        mel = _filters(shape).to(wave.device) @ magnitude[..., :frames]
+    return mel.clamp(min=FLOOR).log()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from spiritlm.audio.files import read_audio
 from spiritlm.corpus.manifest import corpus_root, inside
@@ -16,6 +17,7 @@ from spiritlm.corpus.store import Record
 from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path
 from spiritlm.run.progress import track
+from spiritlm.run.stage import is_main_process
 from spiritlm.run.workers import map_in_workers
 
 
@@ -33,9 +35,9 @@ class Front(NamedTuple):
     def of(self, recording: Recording) -> np.ndarray:
         """float16 `[frames, mels]` of the seconds asked for; silence is added, or the end cut, to have exactly as many
         frames."""
-        torch.set_num_threads(1)
         samples = recording.frames * self.hop
-        wave = read_audio(recording.audio, self.sample_rate)[round(recording.start * self.sample_rate) :][:samples]
+        end = recording.start + samples / self.sample_rate
+        wave = read_audio(recording.audio, self.sample_rate, recording.start, end)[:samples]
         return self.frames(torch.from_numpy(np.pad(wave, (0, samples - len(wave))))).half().numpy()
 
 
@@ -67,7 +69,18 @@ def write_frames(path: Path, recordings: Sequence[Recording], front: Front) -> N
         mel.flush()
 
 
+def shared_frames(path: Path, recordings: Sequence[Recording], front: Front) -> np.ndarray:
+    """As `write_frames`, by the first of torchrun's processes and where it is not done yet; mapped by all of them."""
+    if is_main_process() and not path.is_file():
+        write_frames(path, recordings, front)
+    if dist.is_initialized():
+        dist.barrier()
+    frames: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return frames
+
+
 def _of(front: Front, recording: Recording) -> np.ndarray:
+    torch.set_num_threads(1)
     return front.of(recording)
 
 

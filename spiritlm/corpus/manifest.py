@@ -9,7 +9,7 @@ is the folder itself, or what `corpus.json` names for a corpus that stands elsew
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,15 @@ def read_manifest(folder: Path, split: str) -> list[SpokenDocument]:
             raise InputError(f"{folder}: recording {recording.id} has no supervision in split {split}")
         documents.append(_document(folder, root, recording, sorted(sentences[recording.id], key=lambda s: s.start)))
     return documents
+
+
+def require_speakers(speakers: Sequence[str], known: Collection[str], corpus: Path) -> None:
+    """Raises `InputError` for one of `speakers` that has no recordings among those of `known` speakers."""
+    for speaker in speakers:
+        if speaker not in known:
+            raise InputError(
+                f"speakers: {speaker!r} has no recordings in {corpus}; known: {', '.join(sorted(known))}"
+            )
 
 
 def inside(root: Path, path: Path) -> bool:

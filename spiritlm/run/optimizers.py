@@ -17,7 +17,7 @@ from spiritlm.run.device import computes_bf16
 
 OptimizerName = Literal["adamw", "muon"]
 BETAS = (0.9, 0.95)
-LAYERS = ("layers.", "blocks.")
+LAYERS = ("layers.", "blocks.", "encoders.")
 """Part of the names of what stands in a stack of layers."""
 
 

@@ -27,6 +27,8 @@ DISCOUNT = 0.5
 
 
 class SphinxRecognizer:
+    """One recogniser, for one utterance after the other."""
+
     def __init__(self, sentences: Iterable[str] | None = None) -> None:
         """`sentences`: what may be said; without them, pocketsphinx's own English. Words that its dictionary lacks are
         left out and named in `unknown`. Raises `InputError` where pocketsphinx is not installed."""

@@ -39,6 +39,8 @@ class EncoderShape(Recipe):
     norm_eps: float = 1e-5
     """Of the norms in the layers (GLM-4-Voice 1e-5, CosyVoice 1e-12)."""
     dropout: float = 0.1
+    published_padding: bool = False
+    """As CosyVoice 2 does, the last units of a shorter row in a batch hear its padding ahead."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> EncoderShape:
@@ -213,6 +215,8 @@ class UnitEncoder(nn.Module):
         where they are known already. `memories`: `x` is the next block of a stream, or its last piece.
         """
         shape, x = self.shape, self.embed(x)
+        if lengths is not None and not shape.published_padding:
+            x = x * (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]
         if shape.look_ahead:
             x = self.pre_lookahead_layer(x, None if later is None else self.embed(later), memories)
         mask = None if memories is not None else self._mask(x.shape[1], 1, lengths, blocks)

@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from spiritlm.audio.vocoder_mel import VocoderMel
-from spiritlm.config import Recipe
+from spiritlm.config import Recipe, validate_recipe
 from spiritlm.errors import InputError
 from spiritlm.run.device import training_device
 from spiritlm.run.memory import Memories
@@ -24,8 +24,8 @@ from spiritlm.synthesis.durations import DurationPredictor
 from spiritlm.synthesis.flow import Flow, FlowConfig, Known
 from spiritlm.synthesis.flow_stream import FlowStream
 from spiritlm.synthesis.hift import Hift
+from spiritlm.synthesis.noise import published_noise
 from spiritlm.synthesis.protocol import checked_units, speaker_number
-from spiritlm.synthesis.published_stream import seeded_noise
 from spiritlm.synthesis.vocoder import VocoderConfig, speak
 from spiritlm.synthesis.vocoder_stream import VocoderStream
 
@@ -36,7 +36,7 @@ class FlowDecoderConfig(Recipe):
     type: Literal["flow-matching"] = "flow-matching"
     flow: FlowConfig
     vocoder: VocoderConfig
-    speakers: tuple[str, ...]
+    speakers: tuple[str, ...] = Field(min_length=1)
     durations: bool
     """Whether units are deduplicated and their durations predicted."""
     steps: PositiveInt = 10
@@ -121,7 +121,7 @@ class FlowDecoder:
         flow = self.model.flow
         condition = flow.condition(units).transpose(1, 2)
         known = Known(condition, flow.voice(speaker), torch.zeros_like(condition))
-        noise = seeded_noise(condition.shape[2], flow.config.mels).to(self.device)
+        noise = published_noise(condition.shape[2], flow.config.mels).to(self.device)
         return flow.solve(noise, known, self.config.steps)[0]
 
     def stream(self, speaker: str | None = None) -> FlowSpeechStream:
@@ -148,8 +148,9 @@ class FlowDecoder:
         model = UnitsToMel(flow.config, 1, durations=False)
         model.flow = flow
         nn.init.zeros_(model.voices.weight)
-        spoken = VocoderConfig(mel=mel, shape=vocoder.shape)
-        config = FlowDecoderConfig(flow=flow.config, vocoder=spoken, speakers=("default",), durations=False)
+        spoken = validate_recipe(VocoderConfig, {"mel": mel, "shape": vocoder.shape}, "a published vocoder")
+        table = {"flow": flow.config, "vocoder": spoken, "speakers": ("default",), "durations": False}
+        config = validate_recipe(FlowDecoderConfig, table, "a published decoder")
         return cls(model, vocoder, config)
 
 

@@ -94,12 +94,15 @@ def _judged(x: torch.Tensor, convs: nn.ModuleList, last: nn.Module) -> Judged:
 
 
 class Discriminators(nn.Module):
+    """All judges of a waveform; each has its own weights."""
+
     def __init__(self, shape: DiscriminatorShape) -> None:
         super().__init__()
         by_period = [ByPeriod(period, shape.period_channels) for period in shape.periods]
         self.judges = nn.ModuleList([*by_period, *(BySpectrum(n, shape.spectral_channels) for n in shape.windows)])
 
     def forward(self, wave: torch.Tensor) -> list[Judged]:
+        """`[batch, samples]` -> of each judge, scores `[batch, patches]` and features."""
         return [judge(wave) for judge in self.judges]
 
     def loss(self, real: torch.Tensor, made: torch.Tensor, weights: AdversarialWeights) -> torch.Tensor:

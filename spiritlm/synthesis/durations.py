@@ -18,6 +18,8 @@ LONGEST = 250
 
 
 class DurationPredictor(nn.Module):
+    """See the module's docstring."""
+
     def __init__(self, inputs: int, width: int = 128, dropout: float = 0.5) -> None:
         super().__init__()
         self.conv1, self.conv2 = CausalConv1d(inputs, width, 3), CausalConv1d(width, width, 3)

@@ -26,12 +26,15 @@ from spiritlm.config import Recipe
 from spiritlm.run.memory import Memories, block_mask, none_blind
 from spiritlm.synthesis.convolution import CausalConv1d
 
+GROUPS = 8
+"""Of the norms of a whole estimator."""
+
 
 class EstimatorShape(Recipe):
     """Size and kind of the estimator."""
 
     channels: tuple[PositiveInt, ...] = (256, 256)
-    """Of each level; between two levels the rate is halved (whole) or kept (causal)."""
+    """Of each level, between which the rate is halved; a causal estimator has one."""
     blocks: PositiveInt = 4
     """Transformer layers of a level, and of a middle one."""
     mid_blocks: PositiveInt = 12
@@ -49,8 +52,10 @@ class EstimatorShape(Recipe):
 
     @model_validator(mode="after")
     def _fits_together(self) -> EstimatorShape:
-        if self.causal and len(self.channels) > 1:
-            raise ValueError("channels: expected one level of a causal estimator")
+        if not self.channels or (self.causal and len(self.channels) > 1):
+            raise ValueError("channels: expected at least one level, and one of a causal estimator")
+        if not self.causal and any(width % GROUPS for width in self.channels):
+            raise ValueError(f"channels: expected multiples of {GROUPS}, the groups of their norms")
         if not self.causal and self.block is not None:
             raise ValueError("block: only a causal estimator works by blocks")
         return self
@@ -93,7 +98,7 @@ class ConvBlock(nn.Module):
         self.block = (
             nn.Sequential(CausalConv1d(inputs, outputs, 3), nn.Identity(), FrameNorm(outputs), nn.Identity(), nn.Mish())
             if causal
-            else nn.Sequential(nn.Conv1d(inputs, outputs, 3, padding=1), nn.GroupNorm(8, outputs), nn.Mish())
+            else nn.Sequential(nn.Conv1d(inputs, outputs, 3, padding=1), nn.GroupNorm(GROUPS, outputs), nn.Mish())
         )
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, memories: Memories | None) -> torch.Tensor:
@@ -257,6 +262,11 @@ class Estimator(nn.Module):
         )
         self.final_block = ConvBlock(channels[0], channels[0], causal)
         self.final_proj = nn.Conv1d(channels[0], outputs, 1)
+
+    def memories(self) -> Memories:
+        """Of a stream that is about to begin."""
+        shape = self.shape
+        return Memories(None if shape.left_blocks is None or shape.block is None else shape.left_blocks * shape.block)
 
     def forward(
         self,

@@ -58,6 +58,9 @@ class FlowConfig(Recipe):
             raise ValueError(f"layout = {self.layout}: expected estimator.causal = {str(causal).lower()}")
         if causal and self.frame_rate != self.unit_rate * self.encoder.up_stride:
             raise ValueError(f"frame_rate = {self.frame_rate}: expected unit_rate * encoder.up_stride")
+        block = self.encoder.block and self.encoder.block * self.encoder.up_stride
+        if causal and self.estimator.block != block:
+            raise ValueError(f"estimator.block = {self.estimator.block}: expected {block} mel frames, as encoder.block")
         return self
 
     def frames(self, units: int) -> int:
@@ -95,7 +98,7 @@ class Flow(nn.Module):
 
     def embed(self, units: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Units int64 `[batch, units]` -> `[batch, units, input_size]`, zeros behind the end of a row."""
-        x = self.input_embedding(units.clamp(min=0))
+        x = self.input_embedding(units)
         if lengths is None:
             return x
         return x * (torch.arange(units.shape[1], device=x.device) < lengths[:, None])[..., None]
@@ -106,13 +109,11 @@ class Flow(nn.Module):
         prompt_units: int = 0,
         prompt_frames: int = 0,
         blocks: bool = True,
-        later: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """What the flow is told of one utterance: units int64 `[1, units]`, the first `prompt_units` of which have
         `prompt_frames` mel frames already, -> `[1, frames, mels]`."""
         config = self.config
-        h = self.encoder(self.embed(units), blocks=blocks, later=None if later is None else self.embed(later))
-        h = self.encoder_proj(h)
+        h = self.encoder_proj(self.encoder(self.embed(units), blocks=blocks))
         if config.layout == "causal":
             return h
         if config.layout == "glm":

@@ -10,36 +10,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 import torch
 
 from spiritlm.errors import InputError
-from spiritlm.run.memory import Memories
 from spiritlm.synthesis.flow import Flow, Known, times
-
-NOISE_FRAMES = 64
-"""Frames whose noise is drawn at a time."""
-PUBLISHED_FRAMES = 15_000
-"""CosyVoice 2 draws the noise of so many frames at once, and can say no more."""
-
-
-def noise_at(start: int, stop: int, channels: int, seed: int = 0, at_once: int = NOISE_FRAMES) -> torch.Tensor:
-    """Standard normal float32 `[1, channels, stop - start]`, of the places from `start` on; each depends on `seed` and
-    its place alone. `at_once`: places that are drawn together; another number is another noise."""
-    first, last = start // at_once, -(-stop // at_once)
-    drawn = [torch.randn(channels, at_once, generator=_generator(seed, number)) for number in range(first, last)]
-    begin = start - first * at_once
-    return torch.cat([*drawn, torch.zeros(channels, 0)], dim=1)[None, :, begin : begin + stop - start]
-
-
-def _generator(seed: int, number: int) -> torch.Generator:
-    """torch's own generator hears the low 32 bits of a seed alone."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, number)).generate_state(1)[0]))
-
-
-def published_noise(mels: int) -> torch.Tensor:
-    """That of CosyVoice 2, `[1, mels, 15000]`."""
-    return torch.randn(1, mels, PUBLISHED_FRAMES, generator=torch.Generator().manual_seed(0))
+from spiritlm.synthesis.noise import noise_at
 
 
 class FlowStream:
@@ -53,8 +28,9 @@ class FlowStream:
         prompt_units: torch.Tensor | None = None,
         prompt_mel: torch.Tensor | None = None,
     ) -> None:
-        """`speaker` float `[1, speaker_size]`. A prompt: units int64 `[units]` and their mel `[mels, frames]`, whose
-        voice and manner are taken up. Raises `InputError` for a flow that cannot stream."""
+        """`speaker` float `[1, speaker_size]`. A prompt: units int64 `[units]` and their mel, on the flow's scale,
+        `[mels, frames]`, whose voice and manner are taken up. Raises `InputError` for a flow that cannot stream, and
+        for a prompt whose parts are not of one length."""
         if flow.config.encoder.block is None or not flow.config.estimator.causal:
             raise InputError("this flow does not stream: it is not causal, or has no blocks")
         self.flow, self.steps = flow.eval(), steps
@@ -62,23 +38,21 @@ class FlowStream:
         with torch.inference_mode():
             self.voice = flow.voice(speaker.to(self.device))
         self._encoder = flow.encoder.memories()
-        shape = flow.config.estimator
-        most = None if shape.left_blocks is None or shape.block is None else shape.left_blocks * shape.block
-        self._estimator = [Memories(most) for _ in range(steps)]
-        self._waiting = torch.zeros(0, dtype=torch.int64)
+        self._estimator = [flow.decoder.estimator.memories() for _ in range(steps)]
+        self._waiting = torch.zeros(0, dtype=torch.int64) if prompt_units is None else prompt_units.cpu()
         self._frame = 0
         self._prompt = torch.zeros(flow.config.mels, 0) if prompt_mel is None else prompt_mel
+        if self._prompt.shape[1] != flow.config.frames(len(self._waiting)):
+            raise InputError(f"the prompt has {len(self._waiting)} units and {self._prompt.shape[1]} mel frames")
         self._dropped = self._prompt.shape[1]
         """Frames of the prompt, which are not given out."""
-        if prompt_units is not None:
-            self._waiting = prompt_units
 
     def push(self, units: torch.Tensor) -> torch.Tensor:
         """int64 `[units]`, any number -> mel `[mels, frames]` of the blocks that are now complete."""
         self._waiting = torch.cat([self._waiting, units.cpu()])
         shape, found = self.flow.config.encoder, []
         assert shape.block is not None
-        while len(self._waiting) >= shape.block + max(1, shape.look_ahead):
+        while len(self._waiting) >= shape.block + shape.look_ahead:
             block, self._waiting = self._waiting[: shape.block], self._waiting[shape.block :]
             found.append(self._block(block, self._waiting[: shape.look_ahead]))
         return self._new(found)

@@ -3,8 +3,9 @@
 The fundamental frequency is read off the mel; a source of its harmonics and noise, at the rate of samples, is fed as a
 spectrum into a network that up-samples the mel; its last layer gives magnitudes and phases of 16-point frames. Layout
 and state names are those of the published `hift.pt` (CosyVoice 1 and GLM-4-Voice at 22.05 kHz, CosyVoice 2 at
-24 kHz). In
-a `causal` network, which our recipes train, no convolution looks ahead.
+24 kHz).
+In a `causal` network, which our small recipes train, nothing looks ahead but the Fourier transforms, by half of their
+window.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -34,7 +35,7 @@ class HiftShape(Recipe):
     mels: PositiveInt = 80
     channels: PositiveInt = 512
     """After the first convolution; halved at every up-sampling."""
-    harmonics: int = 8
+    harmonics: NonNegativeInt = 8
     """Beside the fundamental."""
     sine_amplitude: float = 0.1
     noise: float = 0.003
@@ -64,8 +65,18 @@ class HiftShape(Recipe):
     def _fits_together(self) -> HiftShape:
         if not len(self.up_rates) == len(self.up_kernels) == len(self.source_kernels) == len(self.source_dilations):
             raise ValueError("up_rates, up_kernels, source_kernels and source_dilations: expected as many of each")
-        if len(self.kernels) != len(self.dilations):
-            raise ValueError("kernels and dilations: expected as many of each")
+        if len(self.kernels) != len(self.dilations) or not self.kernels or not self.up_rates:
+            raise ValueError("kernels and dilations: expected as many of each, and up_rates, at least one")
+        if any(kernel % 2 == 0 for kernel in (*self.kernels, *self.source_kernels)):
+            raise ValueError("kernels and source_kernels: expected odd numbers")
+        for rate, kernel in zip(self.up_rates, self.up_kernels, strict=True):
+            if rate < 2 or kernel < rate or (not self.causal and (kernel - rate) % 2):
+                raise ValueError(
+                    f"up_rates and up_kernels: {rate} and {kernel}: expected rates of at least 2, and kernels as long, "
+                    "by an even number where the network is not causal"
+                )
+        if self.channels % 2 ** len(self.up_rates) or self.fourier_size % (2 * self.fourier_hop):
+            raise ValueError("channels: expected a multiple of 2 for every up-sampling; fourier_size, of 2 fourier_hop")
         return self
 
     @property
@@ -75,7 +86,7 @@ class HiftShape(Recipe):
 
     @property
     def reach(self) -> int:
-        """Mel frames on either side that a sample may hear; at most."""
+        """Mel frames that a sample may hear before its own and, where the network is not causal, after it; at most."""
         reach = self.fourier_size // self.fourier_hop // 2 + 3  # of the inverse transform and the last convolution
         stages = zip(self.up_rates, self.up_kernels, self.source_kernels, self.source_dilations, strict=True)
         for rate, kernel, source_kernel, source_dilations in reversed(list(stages)):
@@ -186,7 +197,8 @@ class Harmonics(nn.Module):
         voiced = (f0 > shape.voiced_threshold).repeat_interleave(hop, dim=1)[..., None]
         sines = shape.sine_amplitude * torch.sin(2 * math.pi * phases).to(noise.dtype)
         deviation = torch.where(voiced, shape.noise, shape.sine_amplitude / 3)
-        return torch.tanh(self.l_linear(sines * voiced + deviation * noise)).transpose(1, 2)
+        with torch.autocast(f0.device.type, enabled=False):
+            return torch.tanh(self.l_linear(sines * voiced + deviation * noise)).transpose(1, 2)
 
 
 def _by_sample(turns: torch.Tensor, start: torch.Tensor, hop: int) -> torch.Tensor:
@@ -270,7 +282,7 @@ class Hift(nn.Module):
         return torch.cat([spectrum.real, spectrum.imag], dim=1)
 
     def _inverse(self, x: torch.Tensor) -> torch.Tensor:
-        shape = self.shape
+        shape, x = self.shape, x.float()
         bins = shape.fourier_size // 2 + 1
         magnitude, phase = x[:, :bins].exp().clamp(max=LOUDEST_BIN), x[:, bins:].sin()
         wave = torch.istft(torch.polar(magnitude, phase), shape.fourier_size, shape.fourier_hop, window=self.window)

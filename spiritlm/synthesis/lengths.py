@@ -45,6 +45,7 @@ def nearest(x: torch.Tensor, frames: int) -> torch.Tensor:
 
 
 def linear(x: torch.Tensor, frames: int) -> torch.Tensor:
+    """`[batch, units, channels]` -> `[batch, frames, channels]`, between the two nearest units (CosyVoice 1)."""
     return F.interpolate(x.transpose(1, 2), size=frames, mode="linear").transpose(1, 2)
 
 

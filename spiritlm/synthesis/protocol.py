@@ -21,7 +21,7 @@ class SpeechStream(Protocol):
         ...
 
     def finish(self) -> np.ndarray:
-        """The last samples. The stream is over."""
+        """The last samples, float32 `[samples]`. The stream is over. Raises `InputError` where no unit was pushed."""
         ...
 
 

@@ -7,6 +7,7 @@ in it, and `hift`, with `f0_predictor` in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from spiritlm.synthesis.hift import Hift, HiftShape
 
 Table = Mapping[str, Any]
 CONFIG_FILES = ("config.yaml", "cosyvoice.yaml", "cosyvoice2.yaml")
+DEEPEST = 8
+"""References to references that are followed."""
 GLM_ATTENTION = "block_rel_selfattn"
 MEL_RATE = 22_050 / 256
 """Mel frames per second of the interpolating layouts, Hz; their code, not their configuration, says so."""
@@ -36,23 +39,35 @@ def read_decoder(folder: Path) -> tuple[Flow, Hift, VocoderMel]:
     if path is None:
         raise InputError(f"{folder}: expected one of {', '.join(CONFIG_FILES)}, found none")
     sections = read_sections(path)
+    flow, hift = _section(sections, path, "flow"), _section(sections, path, "hift")
+    decoder = _section(flow, path, "decoder")
+    encoder, estimator = _section(flow, path, "encoder"), _section(decoder, path, "estimator")
+    matching = _section(decoder, path, "cfm_params")
+    regulator = _section(flow, path, "length_regulator") if "length_regulator" in flow else None
     try:
-        flow, hift = sections["flow"], sections["hift"]
-        flow_config = published_flow(
-            flow,
-            flow["encoder"],
-            flow["decoder"]["estimator"],
-            flow["decoder"]["cfm_params"],
-            flow.get("length_regulator"),
-        )
-        hift_shape = published_hift(hift, hift["f0_predictor"])
-    except (KeyError, TypeError) as error:
+        flow_config = published_flow(flow, encoder, estimator, matching, regulator)
+        hift_shape = published_hift(hift, _section(hift, path, "f0_predictor"))
+    except KeyError as error:
         raise InputError(f"{path}: not the configuration of a speech decoder: {error} is absent") from None
     return (
-        load_weights(Flow(flow_config), read_pt(folder / "flow.pt"), folder / "flow.pt").eval(),
-        load_weights(Hift(hift_shape), current_names(read_pt(folder / "hift.pt")), folder / "hift.pt").eval(),
+        load_weights(Flow(flow_config), _tensors(folder / "flow.pt"), folder / "flow.pt").eval(),
+        load_weights(Hift(hift_shape), current_names(_tensors(folder / "hift.pt")), folder / "hift.pt").eval(),
         _mel_of(hift_shape),
     )
+
+
+def _section(table: Table, path: Path, name: str) -> Table:
+    found = table.get(name)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: not the configuration of a speech decoder: expected a section {name!r}")
+    return found
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    found = read_pt(path)
+    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+        raise InputError(f"{path}: expected tensors by name")
+    return found
 
 
 def _mel_of(shape: HiftShape) -> VocoderMel:
@@ -61,7 +76,7 @@ def _mel_of(shape: HiftShape) -> VocoderMel:
 
 
 def published_flow(
-    flow: Table, encoder: Table, estimator: Table, matching: Table, regulator: Table | None, name: str = "flow"
+    flow: Table, encoder: Table, estimator: Table, matching: Table, regulator: Table | None
 ) -> FlowConfig:
     """Constructor values as published -> configuration. Raises `KeyError` for one that is absent."""
     causal, glm = "token_mel_ratio" in flow, encoder.get("selfattention_layer_type") == GLM_ATTENTION
@@ -82,7 +97,7 @@ def published_flow(
             "heads": encoder["attention_heads"],
             "feed_forward": encoder["linear_units"],
             "layers": encoder["num_blocks"],
-            "block": encoder.get("static_chunk_size" if causal else "block_size"),
+            "block": encoder.get("block_size"),
             "norm_eps": 1e-5 if glm else 1e-12,
             "dropout": encoder["dropout_rate"],
         },
@@ -101,12 +116,15 @@ def published_flow(
             "look_ahead": flow.get("pre_lookahead_len", 3),
             "up_layers": encoder.get("up_num_blocks", 4),
             "up_stride": stride,
+            "block": estimator["static_chunk_size"] // stride,
+            "published_padding": True,
         }
-        table["estimator"] |= {"block": estimator["static_chunk_size"]}
-    return validate_recipe(FlowConfig, table, name)
+        left = estimator.get("num_decoding_left_chunks", -1)
+        table["estimator"] |= {"block": estimator["static_chunk_size"], "left_blocks": None if left < 0 else left}
+    return validate_recipe(FlowConfig, table, "flow")
 
 
-def published_hift(generator: Table, f0_predictor: Table, name: str = "hift") -> HiftShape:
+def published_hift(generator: Table, f0_predictor: Table) -> HiftShape:
     """Constructor values as published -> shape. Raises `KeyError` for one that is absent."""
     table = {
         "sample_rate": generator["sampling_rate"],
@@ -129,7 +147,7 @@ def published_hift(generator: Table, f0_predictor: Table, name: str = "hift") ->
         "limit": generator["audio_limit"],
         "f0_channels": f0_predictor["cond_channels"],
     }
-    return validate_recipe(HiftShape, table, name)
+    return validate_recipe(HiftShape, table, "hift")
 
 
 def current_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -167,15 +185,34 @@ def read_sections(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a YAML file: {str(error).splitlines()[0]}") from None
     if not isinstance(table, dict):
         raise InputError(f"{path}: expected a table of sections")
-    return {name: _resolved(value, table) for name, value in table.items()}
+    return {name: _resolved(value, table, path) for name, value in table.items()}
 
 
-def _resolved(value: Any, top: dict[str, Any]) -> Any:
+def _resolved(value: Any, top: dict[str, Any], path: Path, depth: int = 0) -> Any:
     if isinstance(value, list):
-        return [_resolved(item, top) for item in value]
+        return [_resolved(item, top, path, depth) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"!ref"}:
-        return top.get(str(value["!ref"]).strip("<>"))
+        return _referred(str(value["!ref"]), top, path, depth)
     content = value.get("content")  # of an omegaconf table
-    return {name: _resolved(item, top) for name, item in (content if isinstance(content, dict) else value).items()}
+    table = content if isinstance(content, dict) else value
+    return {name: _resolved(item, top, path, depth) for name, item in table.items()}
+
+
+def _referred(expression: str, top: dict[str, Any], path: Path, depth: int) -> Any:
+    """`<name>`, or a product of names and whole numbers. Raises `InputError` for what is anything else."""
+    factors = []
+    for term in expression.split("*"):
+        name = term.strip()
+        if name.isdecimal():
+            factors.append(int(name))
+        elif name[:1] + name[-1:] == "<>" and name[1:-1] in top and depth < DEEPEST:
+            factors.append(_resolved(top[name[1:-1]], top, path, depth + 1))
+        else:
+            raise InputError(f"{path}: !ref {expression}: expected <name> of a value at the top, or a product of them")
+    if len(factors) == 1:
+        return factors[0]
+    if not all(isinstance(factor, int | float) for factor in factors):
+        raise InputError(f"{path}: !ref {expression}: expected a product of numbers")
+    return math.prod(factors)

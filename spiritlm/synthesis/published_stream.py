@@ -1,4 +1,4 @@
-"""How GLM-4-Voice's demo streams its decoder, and what CosyVoice 1 keeps between calls: to compare with.
+"""How GLM-4-Voice's demo streams its decoder: to compare with.
 
 At every call the flow hears all earlier units and all mel given out so far as its prompt, so that the work of a call
 grows with the utterance. The mel of two calls is cross-faded over `OVERLAP` frames; the vocoder hears the last frame
@@ -9,27 +9,19 @@ Our own streaming does each block once: `spiritlm/synthesis/flow_stream.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from spiritlm.synthesis.flow import Flow, Known
 from spiritlm.synthesis.hift import Hift
+from spiritlm.synthesis.noise import published_noise
 
 OVERLAP = 34
 """Mel frames held back at every call but the last: int(5 units / 12.5 Hz * 22050 / 256)."""
 KEPT_FRAMES = 1
 """Mel frames that the vocoder hears again at the next call."""
-SEED = 42
-"""Of the noise, at every call."""
-
 Source = Callable[[torch.Tensor], torch.Tensor]
-
-
-def seeded_noise(frames: int, mels: int) -> torch.Tensor:
-    """float32 `[1, mels, frames]`."""
-    return torch.randn(1, mels, frames, generator=torch.Generator().manual_seed(SEED))
 
 
 def _faded(new: torch.Tensor, old: torch.Tensor, length: int) -> torch.Tensor:
@@ -45,8 +37,9 @@ class PublishedStream:
     def __init__(self, flow: Flow, hift: Hift, source: Source | None = None) -> None:
         """`source`: `f0` Hz `[1, frames]` -> `[1, 1, samples]`, the vocoder's own by default."""
         self.flow, self.hift, self.source = flow, hift, source or hift.random_source
-        self.units = torch.zeros(1, 0, dtype=torch.int64)
-        self.mel = torch.zeros(1, flow.config.mels, 0)
+        device = hift.window.device
+        self.units = torch.zeros(1, 0, dtype=torch.int64, device=device)
+        self.mel = torch.zeros(1, flow.config.mels, 0, device=device)
         """Given out so far."""
         self._held: torch.Tensor | None = None
         self._heard: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -54,7 +47,7 @@ class PublishedStream:
 
     @torch.inference_mode()
     def push(self, units: torch.Tensor, last: bool) -> torch.Tensor:
-        """int64 `[1, units]` -> float32 `[1, samples]`."""
+        """int64 `[1, units]`, on the flow's device -> float32 `[1, samples]`."""
         mel = self.new_mel(units)
         if self._held is not None:
             mel = _faded(mel, self._held, OVERLAP)
@@ -71,11 +64,12 @@ class PublishedStream:
         condition = flow.condition(torch.cat([self.units, units], dim=1), self.units.shape[1], known).transpose(1, 2)
         prompt = torch.zeros_like(condition)
         prompt[:, :, :known] = self.mel
-        voice = flow.voice(torch.zeros(1, flow.config.speaker_size))
-        noise = seeded_noise(condition.shape[2], flow.config.mels)
+        voice = flow.voice(torch.zeros(1, flow.config.speaker_size, device=condition.device))
+        noise = published_noise(condition.shape[2], flow.config.mels).to(condition.device)
         return flow.solve(noise, Known(condition, voice, prompt))[:, :, known:]
 
     def speak(self, mel: torch.Tensor, last: bool) -> torch.Tensor:
+        """`[1, mels, frames]` -> `[1, samples]`, of which the last frame's wait for the next call."""
         source, overlap = self.source(self.hift.f0_predictor(mel)), KEPT_FRAMES * self.hift.shape.hop
         if self._heard is not None:
             source[:, :, :overlap] = self._heard[1]
@@ -84,25 +78,3 @@ class PublishedStream:
             return wave
         self._heard = mel[:, :, -KEPT_FRAMES:], source[:, :, -overlap:]
         return wave[:, :-overlap]
-
-
-@dataclass
-class FlowCache:
-    """CosyVoice 1: noise and condition of the prompt and of the last frames, which head those of the next call."""
-
-    noise: torch.Tensor
-    """`[1, mels, frames]`."""
-    condition: torch.Tensor
-
-    @classmethod
-    def of(cls, noise: torch.Tensor, condition: torch.Tensor, prompt_frames: int) -> FlowCache:
-        """What a call leaves, `[1, mels, frames]` both."""
-        return cls(*(torch.cat([x[:, :, :prompt_frames], x[:, :, -OVERLAP:]], dim=2) for x in (noise, condition)))
-
-    def head(self, noise: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Those of the next call, with what is kept in front."""
-        kept = self.noise.shape[2]
-        return (
-            torch.cat([self.noise, noise[:, :, kept:]], dim=2),
-            torch.cat([self.condition, condition[:, :, kept:]], dim=2),
-        )

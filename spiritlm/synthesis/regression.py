@@ -21,11 +21,9 @@ from spiritlm.audio.mel import MELS, SAMPLE_RATE
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
+from spiritlm.synthesis.durations import LONGEST
 from spiritlm.synthesis.griffin_lim import griffin_lim
 from spiritlm.synthesis.protocol import SpeechStream, checked_units, speaker_number
-
-LONGEST = 250
-"""Units of time that one deduplicated unit can last when it is predicted: 10 s at 25 Hz."""
 
 
 class ModelShape(Recipe):
@@ -176,6 +174,7 @@ class RegressionDecoder:
         speaker_number(speaker, self.speakers)
 
     def stream(self, speaker: str | None = None) -> SpeechStream:
+        """See `SpeechDecoder.stream`; raises `InputError`, always."""
         raise InputError("a mel-regression voice does not stream: Griffin-Lim hears the whole utterance")
 
     def save_pretrained(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spiritlm.synthesis.protocol import SpeechDecoder
+from spiritlm.synthesis.protocol import SpeechDecoder, checked_units
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class TimedSpeech:
 
 
 def timed_stream(decoder: SpeechDecoder, units: np.ndarray, speaker: str | None, block: int) -> TimedSpeech:
-    """Speak `units` int `[n]`, `block` of them at a time. Errors as in `SpeechDecoder.stream`."""
+    """Speak `units` int `[n]`, at least one, `block` of them at a time. Errors as in `SpeechDecoder.stream`."""
+    units = checked_units(units, decoder.vocabulary_size)
     stream, pieces, costs = decoder.stream(speaker), [], []
     for start in range(0, len(units), block):
         started = time.perf_counter()

@@ -8,7 +8,7 @@ import numpy as np
 
 from spiritlm.errors import InputError
 
-_UNIT = re.compile(r"\[Hu(\d+)\]|<\|audio_(\d+)\|>|(\d+)(?=[\s,]|$)")
+_UNIT = re.compile(r"\[Hu(\d{1,9})\]|<\|audio_(\d{1,9})\|>|(\d{1,9})(?=[\s,]|$)")
 _BETWEEN = re.compile(r"[\s,]*")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from spiritlm.audio.vocoder_mel import VocoderMel, vocoder_log_mel
 from spiritlm.run.weights import load_weights
 from spiritlm.synthesis.flow import Flow, Known, times, warped
 from spiritlm.synthesis.hift import Hift
+from spiritlm.synthesis.noise import published_noise
 from spiritlm.synthesis.published import current_names, published_flow, published_hift
-from spiritlm.synthesis.published_stream import FlowCache, PublishedStream, seeded_noise
+from spiritlm.synthesis.published_stream import OVERLAP, PublishedStream
 
 TOLERANCE, LONG_TOLERANCE = 1e-4, 1e-3
 Tensors = dict[str, torch.Tensor]
@@ -92,7 +94,7 @@ def cosy_flow_glm(case: Case) -> None:
         condition = flow.condition(units, prompt_units, known_frames)
         report.near(f"{run}/mu", condition, io[f"{run}/mu"], TOLERANCE)
         known = _known(flow, condition, prompt, speaker)
-        noise = seeded_noise(condition.shape[1], flow.config.mels)
+        noise = published_noise(condition.shape[1], flow.config.mels)
         report.near(f"{run}/noise", noise, io[f"{run}/noise"], TOLERANCE)
         steps = len(io[f"{run}/euler_t"])
         report.near(f"{run}/euler_t", times(steps)[:-1], io[f"{run}/euler_t"], TOLERANCE)
@@ -201,6 +203,28 @@ def cosy_flow_glm_stream(case: Case) -> None:
     report.near("offline/mel", PublishedStream(flow, hift).new_mel(io["token"]), io["offline/mel"], LONG_TOLERANCE)
 
 
+@dataclass
+class FlowCache:
+    """CosyVoice 1: noise and condition of the prompt and of the last frames, which head those of the next call."""
+
+    noise: torch.Tensor
+    """`[1, mels, frames]`."""
+    condition: torch.Tensor
+
+    @classmethod
+    def of(cls, noise: torch.Tensor, condition: torch.Tensor, prompt_frames: int) -> FlowCache:
+        """What a call leaves, `[1, mels, frames]` both."""
+        return cls(*(torch.cat([x[:, :, :prompt_frames], x[:, :, -OVERLAP:]], dim=2) for x in (noise, condition)))
+
+    def head(self, noise: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Those of the next call, with what is kept in front."""
+        kept = self.noise.shape[2]
+        return (
+            torch.cat([self.noise, noise[:, :, kept:]], dim=2),
+            torch.cat([self.condition, condition[:, :, kept:]], dim=2),
+        )
+
+
 @kind("cosy_flow_v1")
 @torch.inference_mode()
 def cosy_flow_v1(case: Case) -> None:
@@ -258,7 +282,8 @@ def cosy_flow_v2(case: Case) -> None:
     for name in [name for name in io if name.startswith("chunked/")]:
         heard = old + int(name.split("_")[1]) * shape.block
         later = units[:, heard : heard + shape.look_ahead]
-        condition = flow.condition(units[:, :heard], old, frames, later=later)
+        encoded = flow.encoder(flow.embed(units[:, :heard]), later=flow.embed(later))
+        condition = flow.encoder_proj(encoded)
         known = _known(flow, condition, prompt, io["embedding"])
         mel = flow.solve(io["noise"][:, :, : condition.shape[1]], known, steps)[:, :, frames:]
         report.near(name, mel, io[name], LONG_TOLERANCE)

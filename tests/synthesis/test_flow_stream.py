@@ -8,7 +8,8 @@ from spiritlm.errors import InputError
 from spiritlm.synthesis.conformer import EncoderShape
 from spiritlm.synthesis.estimator import EstimatorShape
 from spiritlm.synthesis.flow import Flow, FlowConfig, Known
-from spiritlm.synthesis.flow_stream import FlowStream, noise_at
+from spiritlm.synthesis.flow_stream import FlowStream
+from spiritlm.synthesis.noise import noise_at
 
 MELS = 12
 
@@ -71,12 +72,16 @@ def test_a_prompt_is_heard_and_not_given_out() -> None:
     torch.testing.assert_close(mel, expected, atol=1e-4, rtol=0)
 
 
-def test_noise_depends_on_the_place_alone() -> None:
-    drawn = noise_at(0, 300, 5, seed=3)
-    assert torch.equal(noise_at(77, 201, 5, seed=3), drawn[:, :, 77:201])
-    assert not torch.equal(noise_at(0, 64, 5, seed=4), drawn[:, :, :64])
-    assert noise_at(9, 9, 5).shape == (1, 5, 0)
-    assert abs(float(drawn.std()) - 1) < 0.1
+def test_a_prompt_of_two_lengths_is_refused() -> None:
+    with pytest.raises(InputError, match="7 units and 27 mel frames"):
+        FlowStream(flow_of(), torch.zeros(1, 8), 4, torch.zeros(7, dtype=torch.int64), torch.zeros(MELS, 27))
+
+
+def test_a_shorter_row_of_a_batch_is_what_it_is_alone() -> None:
+    flow, units = flow_of(), torch.randint(30, (2, 17))
+    with torch.inference_mode():
+        both = flow.batch_condition(units, torch.tensor([17, 11]), torch.tensor([68, 44]))
+        torch.testing.assert_close(both[1:, :44], flow.condition(units[1:, :11]), atol=1e-5, rtol=0)
 
 
 def test_what_is_not_causal_does_not_stream() -> None:

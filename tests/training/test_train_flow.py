@@ -16,7 +16,7 @@ from spiritlm.synthesis.vocoder import VocoderConfig, save_vocoder
 REPO = Path(__file__).resolve().parents[2]
 PROGRAM = REPO / "training" / "train_flow.py"
 RECIPE = REPO / "training" / "recipes" / "flow-tiny.toml"
-OF_25_HZ = "model.encoder.up_stride=2"
+OF_25_HZ = ("model.encoder.up_stride=2", "model.estimator.block=10")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def train(run_folder: Path, vocoder: Path, out: Path, *overrides: str) -> subpro
 
 def test_many_voices_and_then_one(run_folder: Path, vocoder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    done = train(run_folder, vocoder, first, OF_25_HZ, "training.checkpoint.keep_last=2")
+    done = train(run_folder, vocoder, first, *OF_25_HZ, "training.checkpoint.keep_last=2")
     assert done.returncode == 0, done.stderr
     counts = read_json(first / "stage.json")["counts"]
     assert counts["speakers"] == 2 and counts["train"]["skipped"] == 0 and counts["dev_recordings"] == 1
@@ -54,10 +54,10 @@ def test_many_voices_and_then_one(run_folder: Path, vocoder: Path, tmp_path: Pat
     for gone in (model, first / "stage.json"):
         gone.unlink()
     shutil.rmtree(first / "checkpoints" / "step-00000004")
-    done = train(run_folder, vocoder, first, OF_25_HZ, "training.checkpoint.keep_last=2")
+    done = train(run_folder, vocoder, first, *OF_25_HZ, "training.checkpoint.keep_last=2")
     assert done.returncode == 0 and model.read_bytes() == bits, done.stderr
 
-    one = ('speakers=["slt"]', "prefixes=true", f"start={first}", OF_25_HZ)
+    one = ('speakers=["slt"]', "prefixes=true", f"start={first}", *OF_25_HZ)
     done = train(run_folder, vocoder, second, *one, "training.steps=1", "training.learning_rate=1e-9")
     assert done.returncode == 0, done.stderr
     adapted = load_speech_decoder(second / "model")
@@ -70,7 +70,8 @@ def test_many_voices_and_then_one(run_folder: Path, vocoder: Path, tmp_path: Pat
     ("overrides", "message"),
     [
         ((), "up_stride = 4: units of 25 Hz and mel of 50 Hz are 2 frames a unit"),
-        ((OF_25_HZ, 'speakers=["kall"]'), "speakers: 'kall' has no recordings"),
+        ((*OF_25_HZ, 'speakers=["kall"]'), "speakers: 'kall' has no recordings"),
+        ((*OF_25_HZ, "model.estimator.block=20"), "estimator.block = 20: expected 10 mel frames"),
     ],
 )
 def test_what_does_not_fit(
