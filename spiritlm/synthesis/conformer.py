@@ -40,7 +40,8 @@ class EncoderShape(Recipe):
     """Of the norms in the layers (GLM-4-Voice 1e-5, CosyVoice 1e-12)."""
     dropout: float = 0.1
     published_padding: bool = False
-    """As CosyVoice 2 does, the last units of a shorter row in a batch hear its padding ahead."""
+    """As published, what stands behind the end of a shorter row in a batch is not silent: its last units hear it where
+    the encoder looks ahead, and interpolation reads from it."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> EncoderShape:

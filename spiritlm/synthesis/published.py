@@ -100,6 +100,7 @@ def published_flow(
             "block": encoder.get("block_size"),
             "norm_eps": 1e-5 if glm else 1e-12,
             "dropout": encoder["dropout_rate"],
+            "published_padding": True,
         },
         "estimator": {
             "channels": estimator["channels"],
@@ -117,7 +118,6 @@ def published_flow(
             "up_layers": encoder.get("up_num_blocks", 4),
             "up_stride": stride,
             "block": estimator["static_chunk_size"] // stride,
-            "published_padding": True,
         }
         left = estimator.get("num_decoding_left_chunks", -1)
         table["estimator"] |= {"block": estimator["static_chunk_size"], "left_blocks": None if left < 0 else left}
