@@ -24,7 +24,7 @@ compose() {
     for input in "$@"; do
         line+=("${input%%:*}=$run/${input#*:}")
     done
-    case $program in training/pretrain.py | training/train_voice.py) line+=(${precision[@]+"${precision[@]}"}) ;; esac
+    case $program in training/pretrain.py | training/train_voice.py | training/train_flow.py) line+=(${precision[@]+"${precision[@]}"}) ;; esac
 }
 
 stage() {
@@ -49,7 +49,12 @@ OMP_NUM_THREADS=$threads stage training/pretrain.py pretrain lm stores.main:stor
 wait "$apart" || { status=$?; cat "$run/lm-apart.log" >&2; exit "$status"; }
 trap - EXIT
 echo "  lm-apart: beside it (lm-apart.log)"
-stage training/train_voice.py voice voice speech units store
+if [ "$size" = demo ]; then # time for a decoder that streams and sounds like its speakers
+    stage training/train_vocoder.py vocoder vocoder speech
+    stage training/train_flow.py flow voice speech units store vocoder
+else
+    stage training/train_voice.py voice voice speech units store
+fi
 stage training/export_hf.py export model run:lm speech_tokenizer:units voice
 stage training/export_hf.py export model-apart run:lm-apart speech_tokenizer:units voice
 stage evals/run.py run results model apart:model-apart store

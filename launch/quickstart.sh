@@ -17,11 +17,11 @@ for argument in "$@"; do
     esac
 done
 install_debian_packages flite espeak-ng
-if [ ${#expressive[@]} -eq 0 ]; then
-    install_python voices
-else
+if [ ${#expressive[@]} -gt 0 ] || [ "$size" = demo ]; then # both track F0
     install_compiler
     install_python voices,pitch
+else
+    install_python voices
 fi
 export PYTHON
 started=$SECONDS
