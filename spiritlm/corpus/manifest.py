@@ -144,9 +144,7 @@ def require_speakers(speakers: Sequence[str], known: Collection[str], corpus: Pa
     """Raises `InputError` for one of `speakers` that has no recordings among those of `known` speakers."""
     for speaker in speakers:
         if speaker not in known:
-            raise InputError(
-                f"speakers: {speaker!r} has no recordings in {corpus}; known: {', '.join(sorted(known))}"
-            )
+            raise InputError(f"speakers: {speaker!r} has no recordings in {corpus}; known: {', '.join(sorted(known))}")
 
 
 def inside(root: Path, path: Path) -> bool:

@@ -1,9 +1,12 @@
-"""A convolution over time that hears what was before and nothing of what comes."""
+"""Convolutions over time that vocoders and decoders share; causal ones hear what was before, nothing of what comes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from spiritlm.run.memory import Memories, after, memory_of
 
@@ -15,3 +18,41 @@ class CausalConv1d(nn.Conv1d):
         """`memories`: `x` is the next piece of a stream."""
         reach = (self.kernel_size[0] - 1) * self.dilation[0]
         return super().forward(after(x, reach, memory_of(self, memories)))
+
+
+def normed_conv(inputs: int, outputs: int, kernel: int, causal: bool = False, dilation: int = 1) -> nn.Module:
+    """With weight norm; as many frames come out as go in."""
+    if causal:
+        return weight_norm(CausalConv1d(inputs, outputs, kernel, dilation=dilation))
+    return weight_norm(nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2))
+
+
+def residual_reach(kernel: int, dilations: tuple[int, ...]) -> int:
+    """Frames on either side that a frame hears in a `ResidualBlock`; twice as many before it in a causal one."""
+    return (kernel - 1) // 2 * (sum(dilations) + len(dilations))
+
+
+class ResidualBlock(nn.Module):
+    """Pairs of convolutions, the first of each pair dilated, each pair added to what it hears (HiFi-GAN)."""
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        dilations: tuple[int, ...],
+        causal: bool,
+        activation: Callable[[int], nn.Module],
+    ) -> None:
+        """`activation`: makes one for so many channels."""
+        super().__init__()
+        self.convs1 = nn.ModuleList(normed_conv(channels, channels, kernel, causal, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(normed_conv(channels, channels, kernel, causal) for _ in dilations)
+        self.activations1 = nn.ModuleList(activation(channels) for _ in dilations)
+        self.activations2 = nn.ModuleList(activation(channels) for _ in dilations)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[batch, channels, time]` both ways."""
+        layers = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
+        for activation1, conv1, activation2, conv2 in layers:
+            x = x + conv2(activation2(conv1(activation1(x))))
+        return x

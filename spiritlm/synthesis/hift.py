@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from spiritlm.config import Recipe
-from spiritlm.synthesis.convolution import CausalConv1d
+from spiritlm.synthesis.convolution import ResidualBlock, normed_conv, residual_reach
 
 LOUDEST_BIN = 100.0
 """Magnitudes above it are cut."""
@@ -90,8 +90,8 @@ class HiftShape(Recipe):
         reach = self.fourier_size // self.fourier_hop // 2 + 3  # of the inverse transform and the last convolution
         stages = zip(self.up_rates, self.up_kernels, self.source_kernels, self.source_dilations, strict=True)
         for rate, kernel, source_kernel, source_dilations in reversed(list(stages)):
-            residual = max(map(_residual_reach, self.kernels, self.dilations))
-            reach += residual + _residual_reach(source_kernel, source_dilations) + 3
+            residual = max(map(residual_reach, self.kernels, self.dilations))
+            reach += residual + residual_reach(source_kernel, source_dilations) + 3
             reach = -(-(reach + kernel) // rate)
         reach += 3
         return 2 * reach if self.causal else reach
@@ -100,17 +100,6 @@ class HiftShape(Recipe):
     def look_ahead(self) -> int:
         """Mel frames after its own that a sample may hear."""
         return 1 if self.causal else self.reach
-
-
-def _residual_reach(kernel: int, dilations: tuple[int, ...]) -> int:
-    return (kernel - 1) // 2 * (sum(dilations) + len(dilations))
-
-
-def _conv(inputs: int, outputs: int, kernel: int, causal: bool, dilation: int = 1) -> nn.Module:
-    """With weight norm; as many frames come out as go in."""
-    if causal:
-        return weight_norm(CausalConv1d(inputs, outputs, kernel, dilation=dilation))
-    return weight_norm(nn.Conv1d(inputs, outputs, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2))
 
 
 class CausalUp(nn.ConvTranspose1d):
@@ -132,23 +121,6 @@ class Snake(nn.Module):
         return x + torch.sin(alpha * x).square() / (alpha + 1e-9)
 
 
-class ResidualBlock(nn.Module):
-    """Pairs of convolutions, the first of each pair dilated, each pair added to what it hears."""
-
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], causal: bool) -> None:
-        super().__init__()
-        self.convs1 = nn.ModuleList(_conv(channels, channels, kernel, causal, dilation) for dilation in dilations)
-        self.convs2 = nn.ModuleList(_conv(channels, channels, kernel, causal) for _ in dilations)
-        self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
-        self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        layers = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
-        for activation1, conv1, activation2, conv2 in layers:
-            x = x + conv2(activation2(conv1(activation1(x))))
-        return x
-
-
 class F0Predictor(nn.Module):
     """Fundamental frequency, Hz, of every mel frame."""
 
@@ -159,7 +131,7 @@ class F0Predictor(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for inputs in (mels, *[channels] * (self.REACH - 1)):
-            layers += [_conv(inputs, channels, 3, causal), nn.ELU()]
+            layers += [normed_conv(inputs, channels, 3, causal), nn.ELU()]
         self.condnet = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, 1)
 
@@ -225,7 +197,7 @@ class Hift(nn.Module):
         bins, stages = shape.fourier_size + 2, len(shape.up_rates)
         widths = [shape.channels // 2**stage for stage in range(stages + 1)]
         self.m_source = Harmonics(shape)
-        self.conv_pre = _conv(shape.mels, shape.channels, 7, shape.causal)
+        self.conv_pre = normed_conv(shape.mels, shape.channels, 7, shape.causal)
         self.ups = nn.ModuleList(
             weight_norm(
                 CausalUp(wide, width, kernel, rate)
@@ -240,15 +212,15 @@ class Hift(nn.Module):
             for width, rate in zip(widths[1:], left, strict=True)
         )
         self.source_resblocks = nn.ModuleList(
-            ResidualBlock(width, kernel, dilations, shape.causal)
+            ResidualBlock(width, kernel, dilations, shape.causal, Snake)
             for width, kernel, dilations in zip(widths[1:], shape.source_kernels, shape.source_dilations, strict=True)
         )
         self.resblocks = nn.ModuleList(
-            ResidualBlock(width, kernel, dilations, shape.causal)
+            ResidualBlock(width, kernel, dilations, shape.causal, Snake)
             for width in widths[1:]
             for kernel, dilations in zip(shape.kernels, shape.dilations, strict=True)
         )
-        self.conv_post = _conv(widths[-1], bins, 7, shape.causal)
+        self.conv_post = normed_conv(widths[-1], bins, 7, shape.causal)
         self.f0_predictor = F0Predictor(shape.mels, shape.f0_channels, shape.causal)
         self.register_buffer("window", torch.hann_window(shape.fourier_size), persistent=False)
 
