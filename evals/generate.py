@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 
 from spiritlm.audio.files import read_audio, write_wav
 from spiritlm.corpus.manifest import corpus_root, read_manifest
+from spiritlm.errors import InputError
 from spiritlm.inference.model import Output, Sampling, Speech, SpeechTextLM
 from spiritlm.inference.transcript import transcript
 from spiritlm.run.files import write_json
@@ -37,6 +38,8 @@ class GenerateRecipe(StageRecipe):
 
 def generate(recipe: GenerateRecipe, stage: Stage) -> dict[str, Any]:
     model = SpeechTextLM.from_pretrained(recipe.model)
+    if model.voice is None:
+        raise InputError(f"model = {recipe.model}: has no voice to tell stories with")
     documents = [d for d in read_manifest(recipe.speech, "test") if d.id.endswith("_mutual")][: recipe.stories]
     samples = []
     work = [(document, given, output) for document in documents for given, output in ASKED]

@@ -1,6 +1,6 @@
 """Recordings -> units -> speech, beside the recordings: how well speech decoders are understood, and what they keep.
 
-In:  a corpus, the unit tokenizer, and speech decoders (`model/` of their training, or published folders).
+In:  a corpus, the unit tokenizer, and the stages that trained speech decoders.
 Out: `results.json`, `results.md` (a table, printed too), `report.html` (the table, players and mel frames).
 
 Sentence by sentence. Words and letters are judged by pocketsphinx, with a grammar of the corpus's own sentences and
@@ -109,7 +109,7 @@ def resynthesis(recipe: ResynthesisRecipe, stage: Stage) -> dict[str, Any]:
         listeners["own"] = lambda wave: tokenizer.transcribe(tokenizer.encode(wave, SAMPLE_RATE).semantic.values)
     rows = {RECORDED: Row([s.wave for s in sentences], [s.wave for s in sentences], 0.0)}
     for name, folder in recipe.decoders.items():
-        rows[name] = _speak(name, load_speech_decoder(_model(folder)), sentences)
+        rows[name] = _speak(name, load_speech_decoder(folder / "model"), sentences)
     results = {name: _figures(name, row, sentences, listeners, rows[RECORDED]) for name, row in rows.items()}
     header, cells = _table(results)
     write_json(stage.folder / "results.json", {"split": recipe.split, "sentences": len(sentences), "rows": results})
@@ -121,10 +121,6 @@ def resynthesis(recipe: ResynthesisRecipe, stage: Stage) -> dict[str, Any]:
     print(text)
     _page(recipe, stage.folder, sentences, rows, table(header, cells)).save(stage.folder / "report.html")
     return {name: {key: row[key]["value"] for key in RATES if key in row} for name, row in results.items()}
-
-
-def _model(folder: Path) -> Path:
-    return folder / "model" if (folder / "model").is_dir() else folder
 
 
 def _sentences(recipe: ResynthesisRecipe, tokenizer: SpeechTokenizer) -> list[Said]:

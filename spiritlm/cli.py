@@ -103,7 +103,11 @@ def _generate(options: argparse.Namespace) -> None:
     from spiritlm.run.files import write_text
 
     model = SpeechTextLM.from_pretrained(options.model)
-    if options.speaker is not None:
+    if model.voice is None:
+        if options.output == "speech" or options.speaker is not None:
+            raise InputError(f"{options.model}: has no voice; ask for --output text, or any")
+        print("the model has no voice: speech it answers with stays units")
+    elif options.speaker is not None:
         model.voice.check_speaker(options.speaker)
     rate = model.ears.sample_rate
     prompt = [
@@ -111,13 +115,13 @@ def _generate(options: argparse.Namespace) -> None:
     ]
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
     segments = model.generate(prompt, options.output, sampling)
-    wave = model.speak(segments, options.speaker)
+    wave = model.speak(segments, options.speaker) if model.voice is not None else []
     text = transcript(segments)
     write_text(out.with_name(out.name + ".txt"), text + "\n")
     print(text)
     wav = out.with_name(out.name + ".wav")
     wav.unlink(missing_ok=True)
-    if len(wave):
+    if model.voice is not None and len(wave):
         write_wav(wav, wave, model.voice.sample_rate)
         print(f"spoken: {wav} ({len(wave) / model.voice.sample_rate:.1f} s)")
 
@@ -137,7 +141,8 @@ def _speak(options: argparse.Namespace) -> None:
     try:
         text = options.tokens.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{options.tokens}: not a text file: {error}") from None
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else "not a text file"
+        raise InputError(f"{options.tokens}: {reason}") from None
     units = read_units(text, str(options.tokens))
     decoder = load_speech_decoder(options.voice)
     units = deduplicate(units)[0] if decoder.deduplicated else units

@@ -78,6 +78,9 @@ def _describe(error: Any, cls: type[Recipe]) -> str:
         return f"unknown key {key!r}; the nearest is {near[0]!r}" if near else f"unknown key {key!r}"
     if error["type"] == "missing":
         return f"key {key!r} is absent and has no default"
+    if error["type"] == "value_error":  # one of our own validators, which names what it is about
+        where = f"{key}: " if key else ""
+        return where + error["msg"].removeprefix("Value error, ")
     return f"{key} = {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 

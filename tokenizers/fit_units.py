@@ -21,7 +21,7 @@ from spiritlm.audio.augment import AugmentRecipe, noisy
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.mel import SAMPLE_RATE
 from spiritlm.config import Recipe
-from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest
+from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest, splits_of
 from spiritlm.corpus.sounds import draw_hours
 from spiritlm.errors import InputError
 from spiritlm.pipelines.unit_targets import NO_UNIT, TargetCrops, encode_targets
@@ -93,7 +93,7 @@ def fit_units(recipe: FitUnitsRecipe, stage: Stage) -> dict[str, Any]:
         assert isinstance(clean, HubertTokenizer)
         tokenizers["ctc"], losses = _fit_ctc(recipe, stage, chosen, clean, rejects)
         counts["ctc"] = {name: round(value, 4) for name, value in losses.items()}
-    dev = read_manifest(recipe.speech, "dev")
+    dev = read_manifest(recipe.speech, "dev") if "dev" in splits_of(recipe.speech) else []
     figures = _measure(recipe, dev, tokenizers, rejects)
     rejected = rejects.close(len(chosen) + len(dev))
     tokenizers[recipe.quantizer].save_pretrained(stage.folder / "model")

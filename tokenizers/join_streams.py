@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from spiritlm.errors import InputError
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, Stage, StageRecipe
 from spiritlm.units.expressive import ExpressiveTokenizer
@@ -22,8 +23,11 @@ class JoinStreamsRecipe(StageRecipe):
 
 
 def join_streams(recipe: JoinStreamsRecipe, stage: Stage) -> dict[str, Any]:
+    units = load_speech_tokenizer(recipe.units / "model")
+    if isinstance(units, ExpressiveTokenizer):
+        raise InputError(f"units = {recipe.units}: already a tokenizer of {len(units.streams)} streams")
     joined = ExpressiveTokenizer(
-        load_speech_tokenizer(recipe.units / "model"),
+        units,
         load_stream_tokenizer(recipe.pitch / "model", "pitch"),
         load_stream_tokenizer(recipe.style / "model", "style"),
     )

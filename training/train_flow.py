@@ -1,6 +1,6 @@
 """Train a speech decoder by flow matching: units become mel frames, which a trained vocoder speaks.
 
-In:  a speak stage (recordings), a unit tokenizer, a store of units made with it (encode), a vocoder (train_vocoder).
+In:  a corpus, a unit tokenizer, a store of units made with it (encode), a vocoder (train_vocoder).
 Out: `model/`, a whole speech decoder (see `spiritlm/synthesis/decoder.py`) with the speakers that were trained on;
      `samples/` with dev recordings as they were and as their units are spoken, and a picture of their mel frames.
      Stage 1 trains on many speakers; stage 2 goes on from it (`start`) with one (`speakers`), on prefixes of recordings
@@ -22,7 +22,7 @@ from spiritlm.audio.files import read_audio, write_wav
 from spiritlm.audio.vocoder_mel import VocoderMel, vocoder_log_mel
 from spiritlm.config import Recipe, validate_recipe
 from spiritlm.corpus.frames import Front, Recording, audio_of, mean_and_deviation, shared_frames
-from spiritlm.corpus.manifest import require_speakers
+from spiritlm.corpus.manifest import require_speakers, splits_of
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.run.fit import Batch, FitRecipe, Losses, fit, process_group
@@ -242,6 +242,8 @@ def _measure(
     recipe: TrainFlowRecipe, decoder: FlowDecoder, tokenizer: SpeechTokenizer, mean_frame: torch.Tensor, folder: Path
 ) -> dict[str, float]:
     """Over dev recordings of known speakers; the first ones are kept as sound and picture."""
+    if "dev" not in splits_of(recipe.speech):
+        return {"dev_recordings": 0}
     store, mel = DocumentStore(recipe.store, "dev"), decoder.config.vocoder.mel
     known = [i for i, record in enumerate(store.records) if record.speaker in decoder.speakers]
     recordings, front = [], _front(mel)

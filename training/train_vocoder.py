@@ -26,7 +26,7 @@ from spiritlm.audio.f0 import f0_of_frames, track_f0
 from spiritlm.audio.files import read_audio, write_wav
 from spiritlm.audio.vocoder_mel import VocoderMel, vocoder_log_mel
 from spiritlm.config import validate_recipe
-from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest, require_speakers
+from spiritlm.corpus.manifest import SpokenDocument, corpus_root, read_manifest, require_speakers, splits_of
 from spiritlm.corpus.sounds import Sounds, Stretch
 from spiritlm.errors import InputError
 from spiritlm.run.fit import Batch, FitRecipe, Losses, fit, process_group
@@ -79,6 +79,8 @@ def train_vocoder(recipe: TrainVocoderRecipe, stage: Stage) -> dict[str, Any]:
     documents = read_manifest(recipe.speech, "train")
     require_speakers(recipe.speakers, {document.speaker for document in documents}, recipe.speech)
     documents = [document for document in documents if not recipe.speakers or document.speaker in recipe.speakers]
+    if is_main_process() and (lowest := min(d.sample_rate for d in documents)) < recipe.mel.sample_rate:
+        print(f"recordings of {lowest} Hz and more are resampled to {recipe.mel.sample_rate} Hz")
     with process_group() as (rank, ranks):
         if recipe.batch_size % ranks:
             raise InputError(f"batch_size = {recipe.batch_size}: expected a multiple of the {ranks} processes")
@@ -193,7 +195,8 @@ class VocoderLosses:
 def _measure(recipe: TrainVocoderRecipe, vocoder: Hift, config: VocoderConfig, folder: Path) -> dict[str, float]:
     """Of dev recordings, spoken against recorded. `dev_mel_distance`: mean of natural log-mel's; `dev_f0_within`: share
     of voiced frames within 10 %; `dev_voicing_error`; `real_time_factor`: seconds to speak a second."""
-    chosen = [d for d in read_manifest(recipe.speech, "dev") if not recipe.speakers or d.speaker in recipe.speakers]
+    dev = read_manifest(recipe.speech, "dev") if "dev" in splits_of(recipe.speech) else []
+    chosen = [d for d in dev if not recipe.speakers or d.speaker in recipe.speakers]
     chosen, root, device = chosen[: recipe.dev_recordings], corpus_root(recipe.speech), vocoder.window.device
     distances, contours, spent, heard = [], [], 0.0, 0.0
     folder.mkdir(exist_ok=True)

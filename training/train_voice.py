@@ -16,6 +16,7 @@ from pydantic import PositiveInt
 
 from spiritlm.audio.mel import FRAME_RATE, HOP, MELS, SAMPLE_RATE, log_mel
 from spiritlm.corpus.frames import Front, Recording, audio_of, mean_and_deviation, shared_frames
+from spiritlm.corpus.manifest import splits_of
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.run.fit import FitRecipe, fit, process_group
@@ -110,6 +111,8 @@ def _measure(
     recipe: TrainVoiceRecipe, decoder: RegressionDecoder, tokenizer: SpeechTokenizer, mean_frame: torch.Tensor
 ) -> dict[str, float]:
     """Over dev recordings of known speakers."""
+    if "dev" not in splits_of(recipe.speech):
+        return {"dev_recordings": 0}
     store = DocumentStore(recipe.store, "dev")
     known = [i for i, record in enumerate(store.records) if record.speaker in decoder.speakers]
     recordings = []

@@ -128,6 +128,8 @@ def read_manifest(folder: Path, split: str) -> list[SpokenDocument]:
     Raises `InputError` for an absent file, a malformed line, an audio path that leaves `folder`, or a
     recording without supervisions.
     """
+    if split not in (known := splits_of(folder)):
+        raise InputError(f"{folder}: has no split {split!r}; it has {', '.join(known)}")
     sentences: dict[str, list[SupervisionSegment]] = {}
     for segment in _read(folder / f"supervisions-{split}.jsonl", SupervisionSegment):
         sentences.setdefault(segment.recording_id, []).append(segment)

@@ -69,9 +69,10 @@ class SpeechTextLM:
     """Language model, vocabulary, ears and voice of one exported folder."""
 
     def __init__(
-        self, model: torch.nn.Module, vocabulary: Vocabulary, ears: SpeechTokenizer, voice: SpeechDecoder
+        self, model: torch.nn.Module, vocabulary: Vocabulary, ears: SpeechTokenizer, voice: SpeechDecoder | None
     ) -> None:
-        """Raises `InputError` where the ears have more units than the vocabulary has ids for."""
+        """Without a `voice` it hears, reads and writes. Raises `InputError` where the ears have more units than the
+        vocabulary has ids for."""
         for name, shape in ears.streams.items():
             if name in vocabulary.blocks and shape.size > vocabulary.blocks[name].size:
                 known = vocabulary.blocks[name].size
@@ -87,7 +88,7 @@ class SpeechTextLM:
             load_language_model(folder),
             Vocabulary.load(folder),
             load_speech_tokenizer(folder / "speech_tokenizer"),
-            load_speech_decoder(folder / "voice"),
+            load_speech_decoder(folder / "voice") if (folder / "voice").is_dir() else None,
         )
 
     def prompt_ids(self, prompt: Prompt, output: Output) -> list[int]:
@@ -174,9 +175,12 @@ class SpeechTextLM:
         return np.flatnonzero(~allowed).tolist()
 
     def speak(self, segments: Sequence[Segment], speaker: str | None = None) -> np.ndarray:
-        """The speech segments as one waveform, float32 `[samples]` at `self.voice.sample_rate`."""
-        spoken = [s.units for s in segments if s.modality == SPEECH]
-        waves = [
-            self.voice.decode(deduplicate(units)[0] if self.voice.deduplicated else units, speaker) for units in spoken
-        ]
+        """The speech segments as one waveform, float32 `[samples]` at the voice's rate. Raises `InputError` where there
+        are some and the model has no voice."""
+        spoken, voice = [s.units for s in segments if s.modality == SPEECH], self.voice
+        if voice is None:
+            if spoken:
+                raise InputError("the model has no voice to speak with: it was exported without one")
+            return np.zeros(0, dtype=np.float32)
+        waves = [voice.decode(deduplicate(units)[0] if voice.deduplicated else units, speaker) for units in spoken]
         return np.concatenate([np.zeros(0, dtype=np.float32), *waves])

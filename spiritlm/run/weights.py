@@ -79,8 +79,9 @@ def read_pt(path: Path) -> Any:
     except pickle.UnpicklingError:
         raise InputError(f"{path}: not a file of tensors and plain values, which alone are read") from None
     except (OSError, RuntimeError, LookupError, ValueError, EOFError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a file of tensors and plain values: {reason}") from None
+        said = (str(error).splitlines() or [""])[0]
+        reason = f": {said}" if isinstance(error, OSError | RuntimeError) and said else ""
+        raise InputError(f"{path}: not a file of tensors and plain values{reason}") from None
 
 
 def load_weights(module: Module, tensors: dict[str, torch.Tensor], path: Path) -> Module:

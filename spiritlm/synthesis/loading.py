@@ -20,7 +20,7 @@ def load_speech_decoder(folder: Path) -> SpeechDecoder:
     if not (folder / CONFIG_FILE).is_file():
         if any((folder / name).is_file() for name in CONFIG_FILES):
             return FlowDecoder.of_published(*read_decoder(folder))
-        where = "it does not exist" if not folder.is_dir() else f"it has no {CONFIG_FILE}"
+        where = "it does not exist" if not folder.is_dir() else f"it has neither {CONFIG_FILE} nor {CONFIG_FILES[0]}"
         hint = "; its model/ has one" if (folder / "model" / CONFIG_FILE).is_file() else ""
         raise InputError(f"{folder}: expected the folder of a speech decoder: {where}{hint}")
     found = read_json(folder / CONFIG_FILE).get("type")

@@ -160,6 +160,11 @@ class LayoutRecipe(Recipe):
             made = _stacked(text_size, self.markers, blocks, self.tasks, spans, bos, eos, self.pad_to_multiple)
             made = replace(made, deduplicate=self.deduplicate)
         elif self.name == "glm-4-voice":
+            if text_size > GLM_TEXT_SIZE or self.tasks:
+                found = (
+                    f"the text tokenizer has {text_size} pieces" if not self.tasks else f"tasks = {list(self.tasks)}"
+                )
+                raise InputError(f"layout {self.name}: {found}; its ids are fixed: {GLM_TEXT_SIZE} of text, no tasks")
             made = glm_4_voice()
         else:
             made = spirit(text_size, SPIRIT_SIZES.get(self.name, units), bos, eos, self.tasks, self.pad_to_multiple)

@@ -61,7 +61,8 @@ def load_stream_tokenizer(folder: Path, stream: Literal["pitch", "style"]) -> St
     if stream == "pitch" and (folder / "config.yaml").is_file():
         return read_published_pitch(folder)
     if not (folder / CONFIG_FILE).is_file():
-        raise InputError(f"{folder}: expected the folder of a {stream} tokenizer: it has no {CONFIG_FILE}")
+        where = "it does not exist" if not folder.is_dir() else f"it has no {CONFIG_FILE}"
+        raise InputError(f"{folder}: expected the folder of a {stream} tokenizer: {where}")
     config = read_json(folder / CONFIG_FILE)
     if stream == "style" and is_published_style(config):
         return read_published_style(folder)
