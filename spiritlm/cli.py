@@ -97,6 +97,8 @@ def _generate(options: argparse.Namespace) -> None:
     if not 0 <= options.seed < 2**63:
         raise InputError(f"--seed {options.seed}: expected 0 to 2**63 - 1")
 
+    import numpy as np
+
     from spiritlm.audio.files import read_audio, write_wav
     from spiritlm.inference.model import Sampling, Speech, SpeechTextLM
     from spiritlm.inference.transcript import transcript
@@ -115,7 +117,7 @@ def _generate(options: argparse.Namespace) -> None:
     ]
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
     segments = model.generate(prompt, options.output, sampling)
-    wave = model.speak(segments, options.speaker) if model.voice is not None else []
+    wave = np.zeros(0, np.float32) if model.voice is None else model.speak(segments, options.speaker)
     text = transcript(segments)
     write_text(out.with_name(out.name + ".txt"), text + "\n")
     print(text)
