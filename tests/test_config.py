@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from pydantic import model_validator
 
-from spiritlm.config import Recipe, load_recipe
+from spiritlm.config import Recipe, load_recipe, validate_recipe
 from spiritlm.errors import InputError
 
 
@@ -63,3 +64,25 @@ def test_absent_key_absent_file_and_bad_toml(tmp_path: Path) -> None:
 def test_a_recipe_does_not_change(recipe: Path) -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_recipe(Training, recipe).steps = 3  # type: ignore[misc]
+
+
+class Pair(Recipe):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Pair":
+        if self.low > self.high:
+            raise ValueError(f"low = {self.low}: expected at most high")
+        return self
+
+
+class Pairs(Recipe):
+    pair: Pair = Pair()
+
+
+def test_what_a_recipe_finds_wrong_with_itself_is_said_as_it_says_it() -> None:
+    with pytest.raises(InputError, match=r"^recipe: low = 3: expected at most high$"):
+        validate_recipe(Pair, {"low": 3}, "recipe")
+    with pytest.raises(InputError, match=r"^recipe: pair: low = 3: expected at most high$"):
+        validate_recipe(Pairs, {"pair": {"low": 3}}, "recipe")

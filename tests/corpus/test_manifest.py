@@ -77,3 +77,12 @@ def test_audio_may_stand_elsewhere_but_not_outside_its_root(tmp_path: Path) -> N
     write_manifest(corpus, "dev", [replace(DOCUMENT, audio=Path("../corpus/a.wav"))])
     with pytest.raises(InputError, match="leaves the corpus folder"):
         read_manifest(corpus, "dev")
+
+
+def test_a_split_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path) -> None:
+    write_manifest(tmp_path, "dev", [DOCUMENT])
+    with pytest.raises(InputError, match="has no split 'tset'; it has dev"):
+        read_manifest(tmp_path, "tset")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="expected a corpus folder"):
+        read_manifest(tmp_path / "empty", "dev")

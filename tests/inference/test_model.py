@@ -81,3 +81,12 @@ def test_what_cannot_be_continued_is_refused(model: SpeechTextLM, tmp_path: Path
         model.generate(["Tom"], "text", Sampling(max_new_tokens=300))
     with pytest.raises(InputError, match="not a whole exported model"):
         load_language_model(tmp_path)
+
+
+def test_without_a_voice_it_writes_and_does_not_speak(model: SpeechTextLM) -> None:
+    mute = SpeechTextLM(model.model, model.vocabulary, model.ears, None)
+    written = mute.generate(["Tom went"], "text", Sampling(max_new_tokens=5, temperature=0))
+    assert len(mute.speak(written)) == 0
+    spoken = mute.generate(["Tom went"], "speech", Sampling(max_new_tokens=20, temperature=2.0, top_p=1.0))
+    with pytest.raises(InputError, match="no voice to speak with"):
+        mute.speak(spoken)

@@ -183,3 +183,12 @@ def test_padding_is_the_same_for_usual_numbers_of_ranks() -> None:
     assert [spirit(LLAMA, {"semantic": 501}).padded_size(ranks) for ranks in (3, 5, 6, 7)] == [
         32_640, 32_640, 32_640, 33_152,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text_size", "tasks", "problem"),
+    [(151_330, (), "the text tokenizer has 151330 pieces"), (1000, ("[ASR]",), r"tasks = \['\[ASR\]'\]")],
+)
+def test_glm_4_voice_has_no_room_for_more(text_size: int, tasks: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        recipe(name="glm-4-voice", tasks=tasks).layout(text_size, 1, 2, {"semantic": 16_384})
