@@ -7,8 +7,8 @@ first sound 150 ms after the first 10 units (p50 of 20 utterances; p95 beside it
 last quarter of the blocks at most 1.25 times the cost of the second. Beside it, in the same run, GLM-4-Voice's
 published way, which hears all earlier units again for every block (a flow of about as many parameters, for a third of
 the time because its cost grows). Pieces of 5, 10 and 25 units are compared with the whole utterance, done in one go,
-and the steps between samples at the seams of the pieces with those around them. Medians of 5; exit status 1 where an aim is
-missed.
+and the steps between samples at the seams of the pieces with those around them. Medians of 5; exit status 1 where an
+aim is missed.
 """
 
 from __future__ import annotations
