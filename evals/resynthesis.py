@@ -39,8 +39,7 @@ from spiritlm.scoring.jackknife import as_json, as_percent, ratio
 from spiritlm.scoring.recognizer import SphinxRecognizer
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.picture import draw_mels
-from spiritlm.synthesis.protocol import SpeechDecoder
-from spiritlm.tokens.interleave import deduplicate
+from spiritlm.synthesis.protocol import SpeechDecoder, as_given
 from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.protocol import SpeechTokenizer
 from spiritlm.units.vq_whisper_tokenizer import VqWhisperTokenizer
@@ -144,7 +143,7 @@ def _speak(name: str, decoder: SpeechDecoder, sentences: Sequence[Said]) -> Row:
     free, aligned, spent, heard = [], [], 0.0, 0.0
     for one in track(sentences, f"speak {name}", len(sentences)):
         speaker = one.speaker if one.speaker in decoder.speakers else None
-        values, durations = deduplicate(one.units) if decoder.deduplicated else (one.units, None)
+        values, durations = as_given(decoder, one.units)
         started = time.monotonic()
         wave = decoder.decode(values, speaker)
         spent, heard = spent + time.monotonic() - started, heard + len(wave) / decoder.sample_rate

@@ -136,8 +136,8 @@ def _speak(options: argparse.Namespace) -> None:
 
     from spiritlm.audio.files import write_wav
     from spiritlm.synthesis.loading import load_speech_decoder
+    from spiritlm.synthesis.protocol import as_given
     from spiritlm.synthesis.timing import timed_stream
-    from spiritlm.tokens.interleave import deduplicate
     from spiritlm.tokens.units_text import read_units
 
     try:
@@ -147,7 +147,7 @@ def _speak(options: argparse.Namespace) -> None:
         raise InputError(f"{options.tokens}: {reason}") from None
     units = read_units(text, str(options.tokens))
     decoder = load_speech_decoder(options.voice)
-    units = deduplicate(units)[0] if decoder.deduplicated else units
+    units, _ = as_given(decoder, units)
     if options.stream:
         spoken = timed_stream(decoder, units, options.speaker, options.block)
         wave, rate = spoken.wave, decoder.sample_rate

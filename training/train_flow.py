@@ -21,7 +21,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from spiritlm.audio.files import read_audio, write_wav
 from spiritlm.audio.vocoder_mel import VocoderMel, vocoder_log_mel
 from spiritlm.config import Recipe, validate_recipe
-from spiritlm.corpus.frames import Front, Recording, audio_of, mean_and_deviation, shared_frames
+from spiritlm.corpus.frames import FRAMES_FILE, Front, Recording, audio_of, mean_and_deviation, split_frames
 from spiritlm.corpus.manifest import require_speakers, splits_of
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
@@ -35,8 +35,8 @@ from spiritlm.synthesis.decoder import FlowDecoder, FlowDecoderConfig, UnitsToMe
 from spiritlm.synthesis.estimator import EstimatorShape
 from spiritlm.synthesis.flow import FlowConfig, Known, frame_mask
 from spiritlm.synthesis.picture import draw_mels
+from spiritlm.synthesis.protocol import as_given
 from spiritlm.synthesis.vocoder import VocoderConfig, load_vocoder
-from spiritlm.tokens.interleave import deduplicate
 from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.protocol import SpeechTokenizer
 
@@ -126,7 +126,7 @@ def train_flow(recipe: TrainFlowRecipe, stage: Stage) -> dict[str, Any]:
         decoder.save_pretrained(stage.folder / "model")
         mean_frame = torch.from_numpy(crops.mel[::100].mean(axis=0, dtype=np.float32))
         counts |= _measure(recipe, decoder, tokenizer, mean_frame, stage.folder / "samples")
-        _mel_file(stage.folder).unlink()
+        (stage.folder / FRAMES_FILE).unlink()
     return counts
 
 
@@ -165,19 +165,13 @@ def _model(recipe: TrainFlowRecipe, config: FlowDecoderConfig, mean: float, devi
     if recipe.start is None:
         return model
     before = FlowDecoder.from_pretrained(recipe.start / "model")
-    same = ("flow", "durations")
-    if any(getattr(before.config, name) != getattr(config, name) for name in same) or (
-        before.config.vocoder.mel != config.vocoder.mel
-    ):
+    old, new = ((c.flow, c.durations, c.vocoder.mel) for c in (before.config, config))
+    if old != new:
         raise InputError(f"start = {recipe.start}: another model, other units or another mel than this recipe's")
     weights = {name: tensor.cpu() for name, tensor in before.model.state_dict().items()}
     rows = [before.speakers.index(name) if name in before.speakers else 0 for name in config.speakers]
     model.load_state_dict(weights | {"voices.weight": weights["voices.weight"][rows]})
     return model
-
-
-def _mel_file(folder: Path) -> Path:
-    return folder / "mel.npy"
 
 
 def _frames(mel: VocoderMel, wave: torch.Tensor) -> torch.Tensor:
@@ -193,11 +187,7 @@ def _training_crops(
 ) -> UnitCrops:
     frames, records = config.flow.encoder.up_stride, [store.records[number] for number in chosen]
     units = [store[number].semantic for number in chosen]
-    recordings = [
-        Recording(audio_of(recipe.speech, record), record.start, frames * len(row))
-        for record, row in zip(records, units, strict=True)
-    ]
-    mel = shared_frames(_mel_file(folder), recordings, _front(config.vocoder.mel))
+    mel = split_frames(folder, recipe.speech, records, [frames * len(row) for row in units], _front(config.vocoder.mel))
     return UnitCrops(units, [config.speakers.index(record.speaker) for record in records], mel, frames)
 
 
@@ -254,7 +244,7 @@ def _measure(
         recorded = torch.from_numpy(front.of(Recording(audio, record.start, frames))).float()
         recordings.append(Recorded(units, record.speaker, recorded, frames / mel.frame_rate))
         if number < SAMPLES:
-            values, durations = deduplicate(units)
+            values, durations = as_given(decoder, units)
             found = decoder.mel(values, record.speaker, durations)
             wave = read_audio(audio, mel.sample_rate, record.start, record.start + frames / mel.frame_rate)
             write_wav(folder / f"{number}-recorded.wav", wave, mel.sample_rate)

@@ -15,7 +15,7 @@ import torch
 from pydantic import PositiveInt
 
 from spiritlm.audio.mel import FRAME_RATE, HOP, MELS, SAMPLE_RATE, log_mel
-from spiritlm.corpus.frames import Front, Recording, audio_of, mean_and_deviation, shared_frames
+from spiritlm.corpus.frames import FRAMES_FILE, Front, Recording, audio_of, mean_and_deviation, split_frames
 from spiritlm.corpus.manifest import splits_of
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
@@ -86,23 +86,15 @@ def train_voice(recipe: TrainVoiceRecipe, stage: Stage) -> dict[str, Any]:
         decoder.save_pretrained(stage.folder / "model")
         mean_frame = torch.from_numpy(crops.mel[::100].mean(axis=0, dtype=np.float32))
         counts |= _measure(recipe, decoder, tokenizer, mean_frame)
-        _mel_file(stage.folder).unlink()
+        (stage.folder / FRAMES_FILE).unlink()
     return counts
-
-
-def _mel_file(folder: Path) -> Path:
-    return folder / "mel.npy"
 
 
 def _training_crops(
     recipe: TrainVoiceRecipe, store: DocumentStore, config: RegressionConfig, folder: Path
 ) -> UnitMelCrops:
     units, frames = [document.semantic for document in store], config.frames_per_unit
-    recordings = [
-        Recording(audio_of(recipe.speech, record), record.start, frames * len(row))
-        for record, row in zip(store.records, units, strict=True)
-    ]
-    mel = shared_frames(_mel_file(folder), recordings, FRONT)
+    mel = split_frames(folder, recipe.speech, store.records, [frames * len(row) for row in units], FRONT)
     speakers = [config.speakers.index(record.speaker) for record in store.records]
     return UnitMelCrops(units, speakers, mel, config.frames_per_unit)
 

@@ -20,6 +20,8 @@ from spiritlm.run.progress import track
 from spiritlm.run.stage import is_main_process
 from spiritlm.run.workers import map_in_workers
 
+FRAMES_FILE = "mel.npy"
+
 
 class Front(NamedTuple):
     """How sound becomes frames."""
@@ -69,14 +71,21 @@ def write_frames(path: Path, recordings: Sequence[Recording], front: Front) -> N
         mel.flush()
 
 
-def shared_frames(path: Path, recordings: Sequence[Recording], front: Front) -> np.ndarray:
-    """As `write_frames`, by the first of torchrun's processes and where it is not done yet; mapped by all of them."""
+def split_frames(
+    folder: Path, corpus: Path, records: Sequence[Record], frames: Sequence[int], front: Front
+) -> np.ndarray:
+    """float16 `[frames, mels]` of all `records` in order, `frames` of each: written into `folder` by the first of
+    torchrun's processes where that is not done yet, and mapped by all of them."""
+    path = folder / FRAMES_FILE
     if is_main_process() and not path.is_file():
+        recordings = [
+            Recording(audio_of(corpus, record), record.start, n) for record, n in zip(records, frames, strict=True)
+        ]
         write_frames(path, recordings, front)
     if dist.is_initialized():
         dist.barrier()
-    frames: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return frames
+    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def _of(front: Front, recording: Recording) -> np.ndarray:

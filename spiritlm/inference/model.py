@@ -19,10 +19,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from spiritlm.errors import InputError
 from spiritlm.synthesis.loading import load_speech_decoder
-from spiritlm.synthesis.protocol import SpeechDecoder
+from spiritlm.synthesis.protocol import SpeechDecoder, as_given
 from spiritlm.tokens.documents import Segment, parse, span_ids
 from spiritlm.tokens.emit import document_of
-from spiritlm.tokens.interleave import SPEECH, TEXT, Span, deduplicate
+from spiritlm.tokens.interleave import SPEECH, TEXT, Span
 from spiritlm.tokens.layout import STREAMS
 from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
 from spiritlm.units.loading import load_speech_tokenizer
@@ -182,5 +182,5 @@ class SpeechTextLM:
             if spoken:
                 raise InputError("the model has no voice to speak with: it was exported without one")
             return np.zeros(0, dtype=np.float32)
-        waves = [voice.decode(deduplicate(units)[0] if voice.deduplicated else units, speaker) for units in spoken]
+        waves = [voice.decode(as_given(voice, units)[0], speaker) for units in spoken]
         return np.concatenate([np.zeros(0, dtype=np.float32), *waves])

@@ -11,8 +11,7 @@ import soxr
 import torch
 
 from spiritlm.run.progress import track
-from spiritlm.synthesis.protocol import SpeechDecoder
-from spiritlm.tokens.interleave import deduplicate
+from spiritlm.synthesis.protocol import SpeechDecoder, as_given
 from spiritlm.units.protocol import SpeechTokenizer
 
 
@@ -45,7 +44,7 @@ def respoken(
 def _respoken(
     decoder: SpeechDecoder, tokenizer: SpeechTokenizer, recorded: Recorded, mean_frame: torch.Tensor
 ) -> dict[str, float]:
-    values, durations = deduplicate(recorded.units) if decoder.deduplicated else (recorded.units, None)
+    values, durations = as_given(decoder, recorded.units)
     mel = decoder.mel(values, recorded.speaker, durations)
     spoken = decoder.speak(mel).cpu().numpy()
     if decoder.sample_rate != tokenizer.sample_rate:

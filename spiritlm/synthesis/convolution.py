@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -56,3 +56,34 @@ class ResidualBlock(nn.Module):
         for activation1, conv1, activation2, conv2 in layers:
             x = x + conv2(activation2(conv1(activation1(x))))
         return x
+
+
+class ResidualStages(nn.ModuleList):
+    """After each up-sampling, residual blocks of several kernels beside each other (HiFi-GAN); in one list, as their
+    published names count them."""
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        kernels: Sequence[int],
+        dilations: Sequence[tuple[int, ...]],
+        causal: bool,
+        activation: Callable[[int], nn.Module],
+    ) -> None:
+        """`widths`: channels after each up-sampling."""
+        super().__init__(
+            ResidualBlock(width, kernel, reach, causal, activation)
+            for width in widths
+            for kernel, reach in zip(kernels, dilations, strict=True)
+        )
+        self.kinds = len(kernels)
+
+    def mean(self, stage: int, x: torch.Tensor) -> torch.Tensor:
+        """What the blocks of a stage make of `x` `[batch, channels, time]`, on average."""
+        blocks = list(self)[self.kinds * stage : self.kinds * (stage + 1)]
+        return torch.stack([block(x) for block in blocks]).sum(0) / self.kinds
+
+
+def halving(channels: int, stages: int) -> list[int]:
+    """Channels before, between and after `stages` up-samplings."""
+    return [channels // 2**stage for stage in range(stages + 1)]

@@ -107,8 +107,9 @@ class FlowDecoder:
         checked = torch.from_numpy(checked_units(units, self.vocabulary_size)).to(self.device)[None]
         voice = self.model.voices.weight[speaker_number(speaker, self.speakers)][None]
         if self.model.durations is not None:
-            lasting = self.model.durations.durations(self.model.flow.input_embedding(checked))[0]
-            if durations is not None:
+            if durations is None:
+                lasting = self.model.durations.durations(self.model.flow.input_embedding(checked))[0]
+            else:
                 lasting = torch.as_tensor(durations, dtype=torch.int64, device=self.device)
             checked = checked.repeat_interleave(lasting, dim=1)
         if self.config.flow.layout != "causal":

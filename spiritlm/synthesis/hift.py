@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from spiritlm.config import Recipe
-from spiritlm.synthesis.convolution import ResidualBlock, normed_conv, residual_reach
+from spiritlm.synthesis.convolution import ResidualBlock, ResidualStages, halving, normed_conv, residual_reach
 
 LOUDEST_BIN = 100.0
 """Magnitudes above it are cut."""
@@ -195,7 +195,7 @@ class Hift(nn.Module):
         super().__init__()
         self.shape = shape
         bins, stages = shape.fourier_size + 2, len(shape.up_rates)
-        widths = [shape.channels // 2**stage for stage in range(stages + 1)]
+        widths = halving(shape.channels, stages)
         self.m_source = Harmonics(shape)
         self.conv_pre = normed_conv(shape.mels, shape.channels, 7, shape.causal)
         self.ups = nn.ModuleList(
@@ -215,11 +215,7 @@ class Hift(nn.Module):
             ResidualBlock(width, kernel, dilations, shape.causal, Snake)
             for width, kernel, dilations in zip(widths[1:], shape.source_kernels, shape.source_dilations, strict=True)
         )
-        self.resblocks = nn.ModuleList(
-            ResidualBlock(width, kernel, dilations, shape.causal, Snake)
-            for width in widths[1:]
-            for kernel, dilations in zip(shape.kernels, shape.dilations, strict=True)
-        )
+        self.resblocks = ResidualStages(widths[1:], shape.kernels, shape.dilations, shape.causal, Snake)
         self.conv_post = normed_conv(widths[-1], bins, 7, shape.causal)
         self.f0_predictor = F0Predictor(shape.mels, shape.f0_channels, shape.causal)
         self.register_buffer("window", torch.hann_window(shape.fourier_size), persistent=False)
@@ -228,14 +224,12 @@ class Hift(nn.Module):
         """Log-mel `[batch, mels, frames]` and its source `[batch, 1, samples]` -> samples `[batch, samples]`."""
         shape = self.shape
         spectrum, x = self._source_spectrum(source), self.conv_pre(mel)
-        kinds = len(shape.kernels)
         for stage, up in enumerate(self.ups):
             x = up(F.leaky_relu(x, shape.slope))
             if stage == len(self.ups) - 1:
                 x = F.pad(x, (1, 0), mode="reflect")
             x = x + self.source_resblocks[stage](self.source_downs[stage](spectrum))
-            blocks = self.resblocks[kinds * stage : kinds * (stage + 1)]
-            x = torch.stack([block(x) for block in blocks]).sum(0) / kinds
+            x = self.resblocks.mean(stage, x)
         return self._inverse(self.conv_post(F.leaky_relu(x)))  # here with the slope that ReLUs leak by default
 
     def random_source(self, f0: torch.Tensor) -> torch.Tensor:

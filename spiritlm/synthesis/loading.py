@@ -26,5 +26,4 @@ def load_speech_decoder(folder: Path) -> SpeechDecoder:
     found = read_json(folder / CONFIG_FILE).get("type")
     if found not in DECODERS:
         raise InputError(f"{folder / CONFIG_FILE}: type is {found!r}, expected one of {', '.join(DECODERS)}")
-    decoder: SpeechDecoder = DECODERS[found].from_pretrained(folder)  # type: ignore[attr-defined]
-    return decoder
+    return DECODERS[found].from_pretrained(folder)

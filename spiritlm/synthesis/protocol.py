@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from spiritlm.errors import InputError
+from spiritlm.tokens.interleave import deduplicate
 
 
 class SpeechStream(Protocol):
@@ -67,6 +68,17 @@ class SpeechDecoder(Protocol):
     def save_pretrained(self, folder: Path) -> None:
         """Write `model.safetensors` and `config.json` into `folder`."""
         ...
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> SpeechDecoder:
+        """Raises `InputError` where `folder` holds no decoder of this kind, or files that do not fit together."""
+        ...
+
+
+def as_given(decoder: SpeechDecoder, units: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Units int `[n]` as a tokenizer gives them -> as `decoder` wants them, and how long each of these lasted; None
+    where each lasts one unit of time."""
+    return deduplicate(units) if decoder.deduplicated else (units, None)
 
 
 def checked_units(units: np.ndarray, vocabulary_size: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from spiritlm.config import Recipe
-from spiritlm.synthesis.convolution import ResidualBlock, normed_conv, residual_reach
+from spiritlm.synthesis.convolution import ResidualStages, halving, normed_conv, residual_reach
 from spiritlm.synthesis.durations import DurationPredictor
 
 SLOPE = 0.1
@@ -91,16 +91,14 @@ class UnitHifigan(nn.Module):
         self.f0_dict, self.style_dict = embedding(shape.pitch_units), embedding(shape.style_units)
         self.spkr, self.style = embedding(shape.speakers), embedding(shape.styles)
         heard = [shape.units, shape.pitch_units, shape.style_units, shape.speakers, shape.styles]
-        widths = [shape.channels // 2**stage for stage in range(len(shape.up_rates) + 1)]
+        widths = halving(shape.channels, len(shape.up_rates))
         self.conv_pre = normed_conv(shape.embedding * sum(map(bool, heard)), shape.channels, 7)
         self.ups = nn.ModuleList(
             weight_norm(nn.ConvTranspose1d(wide, width, kernel, rate, padding=(kernel - rate) // 2))
             for wide, width, kernel, rate in zip(widths, widths[1:], shape.up_kernels, shape.up_rates, strict=False)
         )
-        self.resblocks = nn.ModuleList(
-            ResidualBlock(width, kernel, dilations, False, lambda channels: nn.LeakyReLU(SLOPE))
-            for width in widths[1:]
-            for kernel, dilations in zip(shape.kernels, shape.dilations, strict=True)
+        self.resblocks = ResidualStages(
+            widths[1:], shape.kernels, shape.dilations, False, lambda channels: nn.LeakyReLU(SLOPE)
         )
         self.conv_post = normed_conv(widths[-1], 1, 7)
         self.dur_predictor = (
@@ -130,11 +128,8 @@ class UnitHifigan(nn.Module):
             if table is not None:
                 parts.append(table(told)[:, None].expand(-1, time, -1))
         x = self.conv_pre(torch.cat(parts, dim=-1).transpose(1, 2))
-        kinds = len(self.shape.kernels)
         for stage, up in enumerate(self.ups):
-            x = up(F.leaky_relu(x, SLOPE))
-            blocks = self.resblocks[kinds * stage : kinds * (stage + 1)]
-            x = torch.stack([block(x) for block in blocks]).sum(0) / kinds
+            x = self.resblocks.mean(stage, up(F.leaky_relu(x, SLOPE)))
         return torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze(1)  # the last one with the default slope
 
     def durations(self, units: torch.Tensor) -> torch.Tensor:

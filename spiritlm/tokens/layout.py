@@ -161,9 +161,8 @@ class LayoutRecipe(Recipe):
             made = replace(made, deduplicate=self.deduplicate)
         elif self.name == "glm-4-voice":
             if text_size > GLM_TEXT_SIZE or self.tasks:
-                found = (
-                    f"the text tokenizer has {text_size} pieces" if not self.tasks else f"tasks = {list(self.tasks)}"
-                )
+                pieces = f"the text tokenizer has {text_size} pieces"
+                found = f"tasks = {list(self.tasks)}" if self.tasks else pieces
                 raise InputError(f"layout {self.name}: {found}; its ids are fixed: {GLM_TEXT_SIZE} of text, no tasks")
             made = glm_4_voice()
         else:
