@@ -110,7 +110,7 @@ def _generate(options: argparse.Namespace) -> None:
             raise InputError(f"{options.model}: has no voice; ask for --output text, or any")
         print("the model has no voice: speech it answers with stays units")
     elif options.speaker is not None:
-        model.voice.check_speaker(options.speaker)
+        check_voice(model.voice, options.speaker)
     rate = model.ears.sample_rate
     prompt = [
         Speech(read_audio(Path(value), rate), rate) if kind == "speech" else value for kind, value in options.prompt

@@ -244,7 +244,7 @@ def _measure(
         recorded = torch.from_numpy(front.of(Recording(audio, record.start, frames))).float()
         recordings.append(Recorded(units, record.speaker, recorded, frames / mel.frame_rate))
         if number < SAMPLES:
-            values, durations = as_given(decoder, units)
+            values, durations, _ = as_given(decoder, units)
             found = decoder.mel(values, record.speaker, durations)
             wave = read_audio(audio, mel.sample_rate, record.start, record.start + frames / mel.frame_rate)
             write_wav(folder / f"{number}-recorded.wav", wave, mel.sample_rate)

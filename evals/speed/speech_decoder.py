@@ -143,12 +143,12 @@ def measure() -> None:
     print(f"on {decoder.device}")
     rng = np.random.default_rng(0)
     units = rng.integers(decoder.vocabulary_size, size=int(options.seconds * UNIT_RATE))
-    runs = [timed_stream(decoder, units, None, BLOCK) for _ in range(REPEATS + 1)][1:]
+    runs = [timed_stream(decoder, units, BLOCK) for _ in range(REPEATS + 1)][1:]
     costs = [statistics.median(column) for column in zip(*(run.costs for run in runs), strict=True)]
-    firsts = [timed_stream(decoder, units[: 2 * BLOCK], None, BLOCK).first for _ in range(SHORT)]
+    firsts = [timed_stream(decoder, units[: 2 * BLOCK], BLOCK).first for _ in range(SHORT)]
     alternative = published_costs(published_way(decoder), units[: len(units) // 3])
     whole = in_one_go(decoder, units)
-    waves = [runs[0].wave, *(timed_stream(decoder, units, None, block).wave for block in (5, 25))]
+    waves = [runs[0].wave, *(timed_stream(decoder, units, block).wave for block in (5, 25))]
     difference = max(float(np.abs(wave - whole).max()) for wave in waves)
     if options.plot is not None:
         plot({"ours": costs, "published way": alternative}, options.plot)

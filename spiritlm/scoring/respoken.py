@@ -11,7 +11,7 @@ import soxr
 import torch
 
 from spiritlm.run.progress import track
-from spiritlm.synthesis.protocol import SpeechDecoder, as_given
+from spiritlm.synthesis.protocol import MelDecoder, as_given
 from spiritlm.units.protocol import SpeechTokenizer
 
 
@@ -27,7 +27,7 @@ class Recorded(NamedTuple):
 
 
 def respoken(
-    decoder: SpeechDecoder, tokenizer: SpeechTokenizer, recordings: Sequence[Recorded], mean_frame: torch.Tensor
+    decoder: MelDecoder, tokenizer: SpeechTokenizer, recordings: Sequence[Recorded], mean_frame: torch.Tensor
 ) -> dict[str, float]:
     """Means over `recordings`.
 
@@ -42,9 +42,9 @@ def respoken(
 
 
 def _respoken(
-    decoder: SpeechDecoder, tokenizer: SpeechTokenizer, recorded: Recorded, mean_frame: torch.Tensor
+    decoder: MelDecoder, tokenizer: SpeechTokenizer, recorded: Recorded, mean_frame: torch.Tensor
 ) -> dict[str, float]:
-    values, durations = as_given(decoder, recorded.units)
+    values, durations, _ = as_given(decoder, recorded.units)
     mel = decoder.mel(values, recorded.speaker, durations)
     spoken = decoder.speak(mel).cpu().numpy()
     if decoder.sample_rate != tokenizer.sample_rate:

@@ -25,9 +25,10 @@ from spiritlm.synthesis.flow import Flow, FlowConfig, Known
 from spiritlm.synthesis.flow_stream import FlowStream
 from spiritlm.synthesis.hift import Hift
 from spiritlm.synthesis.noise import published_noise
-from spiritlm.synthesis.protocol import checked_units, speaker_number
+from spiritlm.synthesis.protocol import check_voice, checked_units, place_of
 from spiritlm.synthesis.vocoder import VocoderConfig, speak
 from spiritlm.synthesis.vocoder_stream import VocoderStream
+from spiritlm.tokens.streams import Prosody
 
 
 class FlowDecoderConfig(Recipe):
@@ -78,7 +79,7 @@ class UnitsToMel(nn.Module):
 
 
 class FlowDecoder:
-    """A `SpeechDecoder` (see `spiritlm/synthesis/protocol.py`)."""
+    """A `MelDecoder` (see `spiritlm/synthesis/protocol.py`)."""
 
     def __init__(self, model: UnitsToMel, vocoder: Hift, config: FlowDecoderConfig) -> None:
         device = training_device()
@@ -86,15 +87,21 @@ class FlowDecoder:
         self.sample_rate = config.vocoder.shape.sample_rate
         self.vocabulary_size = config.flow.vocabulary_size
         self.speakers, self.deduplicated = config.speakers, config.durations
+        self.styles: tuple[str, ...] = ()
+        self.expressive = False
         self.device = device
 
-    def check_speaker(self, speaker: str) -> None:
-        """See `SpeechDecoder.check_speaker`."""
-        speaker_number(speaker, self.speakers)
-
-    def decode(self, units: np.ndarray, speaker: str | None = None) -> np.ndarray:
+    def decode(
+        self,
+        units: np.ndarray,
+        speaker: str | None = None,
+        style: str | None = None,
+        prosody: Prosody | None = None,
+        durations: np.ndarray | None = None,
+    ) -> np.ndarray:
         """See `SpeechDecoder.decode`."""
-        return self.speak(self.mel(units, speaker)).cpu().numpy()
+        check_voice(self, speaker, style)
+        return self.speak(self.mel(units, speaker, durations)).cpu().numpy()
 
     def speak(self, mel: torch.Tensor) -> torch.Tensor:
         """Log-mel `[frames, mels]` -> float32 `[samples]`."""
@@ -105,7 +112,7 @@ class FlowDecoder:
         """Log-mel `[frames, mels]`. `durations` int `[n]`, at least 1, replace the predicted ones. Errors as in
         `decode`."""
         checked = torch.from_numpy(checked_units(units, self.vocabulary_size)).to(self.device)[None]
-        voice = self.model.voices.weight[speaker_number(speaker, self.speakers)][None]
+        voice = self.model.voices.weight[place_of(speaker, self.speakers, "speaker")][None]
         if self.model.durations is not None:
             if durations is None:
                 lasting = self.model.durations.durations(self.model.flow.input_embedding(checked))[0]
@@ -125,8 +132,9 @@ class FlowDecoder:
         noise = published_noise(condition.shape[2], flow.config.mels).to(self.device)
         return flow.solve(noise, known, self.config.steps)[0]
 
-    def stream(self, speaker: str | None = None) -> FlowSpeechStream:
+    def stream(self, speaker: str | None = None, style: str | None = None) -> FlowSpeechStream:
         """See `SpeechDecoder.stream`."""
+        check_voice(self, speaker, style)
         return FlowSpeechStream(self, speaker)
 
     def save_pretrained(self, folder: Path) -> None:
@@ -161,14 +169,14 @@ class FlowSpeechStream:
 
     def __init__(self, decoder: FlowDecoder, speaker: str | None) -> None:
         self._decoder, model = decoder, decoder.model
-        voice = model.voices.weight[speaker_number(speaker, decoder.speakers)][None]
+        voice = model.voices.weight[place_of(speaker, decoder.speakers, "speaker")][None]
         self._flow = FlowStream(model.flow, voice, decoder.config.steps)
         self._vocoder = VocoderStream(decoder.vocoder)
         self._durations = Memories()
         self._empty = True
 
     @torch.inference_mode()
-    def push(self, units: np.ndarray) -> np.ndarray:
+    def push(self, units: np.ndarray, prosody: Prosody | None = None) -> np.ndarray:
         """See `SpeechStream.push`."""
         if not len(units):
             return np.zeros(0, np.float32)

@@ -10,9 +10,15 @@ from spiritlm.run.weights import CONFIG_FILE
 from spiritlm.synthesis.decoder import FlowDecoder
 from spiritlm.synthesis.protocol import SpeechDecoder
 from spiritlm.synthesis.published import CONFIG_FILES, read_decoder
+from spiritlm.synthesis.published_hifigan import WEIGHTS_FILE, read_hifigan
 from spiritlm.synthesis.regression import RegressionDecoder
+from spiritlm.synthesis.unit_decoder import UnitDecoder
 
-DECODERS: dict[str, type[SpeechDecoder]] = {"mel-regression": RegressionDecoder, "flow-matching": FlowDecoder}
+DECODERS: dict[str, type[SpeechDecoder]] = {
+    "mel-regression": RegressionDecoder,
+    "flow-matching": FlowDecoder,
+    "unit-hifigan": UnitDecoder,
+}
 
 
 def load_speech_decoder(folder: Path) -> SpeechDecoder:
@@ -24,6 +30,8 @@ def load_speech_decoder(folder: Path) -> SpeechDecoder:
         hint = "; its model/ has one" if (folder / "model" / CONFIG_FILE).is_file() else ""
         raise InputError(f"{folder}: expected the folder of a speech decoder: {where}{hint}")
     found = read_json(folder / CONFIG_FILE).get("type")
+    if found is None and (folder / WEIGHTS_FILE).is_file():
+        return read_hifigan(folder)
     if found not in DECODERS:
         raise InputError(f"{folder / CONFIG_FILE}: type is {found!r}, expected one of {', '.join(DECODERS)}")
     return DECODERS[found].from_pretrained(folder)

@@ -12,13 +12,15 @@ import torch
 
 from spiritlm.errors import InputError
 from spiritlm.tokens.interleave import deduplicate
+from spiritlm.tokens.streams import Prosody
 
 
 class SpeechStream(Protocol):
     """One utterance, spoken while its units arrive. The pieces, put together, are what `decode` gives."""
 
-    def push(self, units: np.ndarray) -> np.ndarray:
-        """The next units, int `[n]`, any number -> the samples that can be spoken now, float32 `[samples]`."""
+    def push(self, units: np.ndarray, prosody: Prosody | None = None) -> np.ndarray:
+        """The next units, int `[n]`, any number, and how each of them is said -> the samples that can be spoken now,
+        float32 `[samples]`."""
         ...
 
     def finish(self) -> np.ndarray:
@@ -27,7 +29,7 @@ class SpeechStream(Protocol):
 
 
 class SpeechDecoder(Protocol):
-    """The same units and speaker give the same samples, always."""
+    """The same units and voice give the same samples, always."""
 
     sample_rate: int
     """Of the waveforms it gives, Hz."""
@@ -35,34 +37,34 @@ class SpeechDecoder(Protocol):
     """Units are in `[0, vocabulary_size)`."""
     speakers: tuple[str, ...]
     """Voices it can speak with."""
+    styles: tuple[str, ...]
+    """Manners it can speak in, by name; none: it has one."""
+    expressive: bool
+    """Whether it needs to be told the pitch and style of every unit; one that does not leaves them aside."""
     deduplicated: bool
     """Whether a unit that lasts is to be given once, and the decoder predicts how long each lasts; otherwise each unit
     lasts as long as the tokenizer's rate says."""
 
-    def check_speaker(self, speaker: str) -> None:
-        """Raises `InputError`, naming the nearest, for a speaker it does not have."""
-        ...
-
-    def decode(self, units: np.ndarray, speaker: str | None = None) -> np.ndarray:
+    def decode(
+        self,
+        units: np.ndarray,
+        speaker: str | None = None,
+        style: str | None = None,
+        prosody: Prosody | None = None,
+        durations: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Speak semantic `units`, int `[n]`; `deduplicated` says which.
 
-        `speaker` defaults to the first of `speakers`. Returns float32 `[samples]` in [-1, 1]. Raises `InputError`
-        for no units, a unit outside the vocabulary or a speaker it does not have.
+        Where nobody is asked for, `speaker` and `style` are the decoder's own. `style`, in an expressive decoder, is
+        that of all units, whatever `prosody` says. `durations`, int `[n]` of at least 1, in units of time, replace
+        predicted ones. Returns float32 `[samples]` in [-1, 1]. Raises `InputError` for no units, a unit outside the
+        vocabulary, a speaker or style it does not have, and streams of unequal length.
         """
         ...
 
-    def mel(self, units: np.ndarray, speaker: str | None = None, durations: np.ndarray | None = None) -> torch.Tensor:
-        """The mel frames that `units` are spoken through, float32 `[frames, mels]`. `durations`, int `[n]` of at least
-        1, replace predicted ones. Errors as in `decode`."""
-        ...
-
-    def speak(self, mel: torch.Tensor) -> torch.Tensor:
-        """Mel frames, as of `mel` -> float32 `[samples]`."""
-        ...
-
-    def stream(self, speaker: str | None = None) -> SpeechStream:
-        """Speak while units come. Raises `InputError` for a speaker that it does not have, and in a decoder that needs
-        the whole utterance; what it returns raises it for a unit outside the vocabulary, and for no units at all."""
+    def stream(self, speaker: str | None = None, style: str | None = None) -> SpeechStream:
+        """Speak while units come. Raises `InputError` for a speaker or style that it does not have, and in a decoder
+        that needs the whole utterance; what it returns raises it for units as `decode` does."""
         ...
 
     def save_pretrained(self, folder: Path) -> None:
@@ -75,31 +77,60 @@ class SpeechDecoder(Protocol):
         ...
 
 
-def as_given(decoder: SpeechDecoder, units: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Units int `[n]` as a tokenizer gives them -> as `decoder` wants them, and how long each of these lasted; None
-    where each lasts one unit of time."""
-    return deduplicate(units) if decoder.deduplicated else (units, None)
+class MelDecoder(SpeechDecoder, Protocol):
+    """One that speaks through mel frames."""
+
+    def mel(self, units: np.ndarray, speaker: str | None = None, durations: np.ndarray | None = None) -> torch.Tensor:
+        """The mel frames that `units` are spoken through, float32 `[frames, mels]`. Errors as in `decode`."""
+        ...
+
+    def speak(self, mel: torch.Tensor) -> torch.Tensor:
+        """Mel frames, as of `mel` -> float32 `[samples]`."""
+        ...
 
 
-def checked_units(units: np.ndarray, vocabulary_size: int) -> np.ndarray:
+def as_given(
+    decoder: SpeechDecoder, units: np.ndarray, prosody: Prosody | None = None
+) -> tuple[np.ndarray, np.ndarray | None, Prosody | None]:
+    """Units int `[n]` as a tokenizer gives them, and how each is said -> as `decoder` wants them; how long each of
+    these lasted, None where each lasts one unit of time; and how each is said, as it was when it began."""
+    if not decoder.deduplicated:
+        return units, None, prosody
+    values, durations = deduplicate(units)
+    if prosody is None:
+        return values, durations, None
+    begins = np.cumsum(durations) - durations
+    return values, durations, Prosody(prosody.pitch[begins], prosody.style[begins])
+
+
+def checked_units(units: np.ndarray, vocabulary_size: int, kind: str = "unit") -> np.ndarray:
     """int64 `[n]`. Raises `InputError` for none and for one outside of the vocabulary."""
     units = np.asarray(units)
     if units.ndim != 1 or not len(units):
-        raise InputError(f"units of shape {list(units.shape)}: expected [n] with at least one unit to speak")
+        raise InputError(f"{kind}s of shape {list(units.shape)}: expected [n] with at least one {kind} to speak")
     if units.dtype.kind not in "iu":
-        raise InputError(f"units of type {units.dtype}: expected integers")
+        raise InputError(f"{kind}s of type {units.dtype}: expected integers")
     units = units.astype(np.int64)
     outside = units[(units < 0) | (units >= vocabulary_size)]
     if len(outside):
-        raise InputError(f"unit {outside[0]} is outside the vocabulary: expected 0 to {vocabulary_size - 1}")
+        raise InputError(f"{kind} {outside[0]} is outside the vocabulary: expected 0 to {vocabulary_size - 1}")
     return units
 
 
-def speaker_number(speaker: str | None, speakers: Sequence[str]) -> int:
-    """Place in `speakers`, the first where `None`. Raises `InputError`, naming the nearest, for one that is absent."""
-    if speaker is None:
+def place_of(name: str | None, names: Sequence[str], kind: str) -> int:
+    """Place in `names`, the first where `None`. Raises `InputError`, naming the nearest, for one that is absent;
+    `kind`: speaker or style."""
+    if name is None:
         return 0
-    if speaker not in speakers:
-        nearest = difflib.get_close_matches(speaker, speakers, n=1, cutoff=0.0)[0]
-        raise InputError(f"speaker {speaker!r} is not one of the decoder's {len(speakers)}; the nearest is {nearest!r}")
-    return speakers.index(speaker)
+    if not names:
+        raise InputError(f"{kind} {name!r}: the decoder has no {kind}s to choose from")
+    if name not in names:
+        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+        raise InputError(f"{kind} {name!r} is not one of the decoder's {len(names)}; the nearest is {nearest!r}")
+    return names.index(name)
+
+
+def check_voice(decoder: SpeechDecoder, speaker: str | None, style: str | None = None) -> None:
+    """Raises `InputError`, naming the nearest, for a speaker or a style that the decoder does not have."""
+    place_of(speaker, decoder.speakers, "speaker")
+    place_of(style, decoder.styles, "style")

@@ -23,7 +23,8 @@ from spiritlm.errors import InputError
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 from spiritlm.synthesis.durations import LONGEST
 from spiritlm.synthesis.griffin_lim import griffin_lim
-from spiritlm.synthesis.protocol import SpeechStream, checked_units, speaker_number
+from spiritlm.synthesis.protocol import SpeechStream, check_voice, checked_units, place_of
+from spiritlm.tokens.streams import Prosody
 
 
 class ModelShape(Recipe):
@@ -137,17 +138,27 @@ def regression_losses(model: nn.Module, batch: dict[str, torch.Tensor]) -> dict[
 
 
 class RegressionDecoder:
-    """A `SpeechDecoder` (see `spiritlm/synthesis/protocol.py`)."""
+    """A `MelDecoder` (see `spiritlm/synthesis/protocol.py`)."""
 
     def __init__(self, model: UnitToMel, config: RegressionConfig) -> None:
         self.model, self.config = model.eval(), config
         self.sample_rate = SAMPLE_RATE
         self.vocabulary_size = config.vocabulary_size
         self.speakers, self.deduplicated = config.speakers, True
+        self.styles: tuple[str, ...] = ()
+        self.expressive = False
 
-    def decode(self, units: np.ndarray, speaker: str | None = None) -> np.ndarray:
+    def decode(
+        self,
+        units: np.ndarray,
+        speaker: str | None = None,
+        style: str | None = None,
+        prosody: Prosody | None = None,
+        durations: np.ndarray | None = None,
+    ) -> np.ndarray:
         """See `SpeechDecoder.decode`."""
-        return self.speak(self.mel(units, speaker)).cpu().numpy()
+        check_voice(self, speaker, style)
+        return self.speak(self.mel(units, speaker, durations)).cpu().numpy()
 
     def speak(self, mel: torch.Tensor) -> torch.Tensor:
         """Log-mel `[frames, 80]` -> float32 `[samples]`."""
@@ -161,7 +172,7 @@ class RegressionDecoder:
         """
         device = self.model.phase.device
         ids = torch.as_tensor(checked_units(units, self.vocabulary_size), device=device)[None]
-        voice = torch.tensor([speaker_number(speaker, self.speakers)], device=device)
+        voice = torch.tensor([place_of(speaker, self.speakers, "speaker")], device=device)
         encoded = self.model.encode(ids, voice, torch.ones_like(ids))
         if durations is None:
             lengths = self.model.log_durations(encoded).exp().round().clamp(1, LONGEST).long()
@@ -169,11 +180,7 @@ class RegressionDecoder:
             lengths = torch.as_tensor(durations, dtype=torch.int64, device=device)[None]
         return self.model.restore(self.model.decode(encoded, lengths)[0])
 
-    def check_speaker(self, speaker: str) -> None:
-        """See `SpeechDecoder.check_speaker`."""
-        speaker_number(speaker, self.speakers)
-
-    def stream(self, speaker: str | None = None) -> SpeechStream:
+    def stream(self, speaker: str | None = None, style: str | None = None) -> SpeechStream:
         """See `SpeechDecoder.stream`; raises `InputError`, always."""
         raise InputError("a mel-regression voice does not stream: Griffin-Lim hears the whole utterance")
 

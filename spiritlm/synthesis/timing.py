@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spiritlm.synthesis.protocol import SpeechDecoder, checked_units
+from spiritlm.tokens.streams import Prosody
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,22 @@ class TimedSpeech:
         return sum(self.costs) * sample_rate / max(1, len(self.wave))
 
 
-def timed_stream(decoder: SpeechDecoder, units: np.ndarray, speaker: str | None, block: int) -> TimedSpeech:
+def timed_stream(
+    decoder: SpeechDecoder,
+    units: np.ndarray,
+    block: int,
+    speaker: str | None = None,
+    style: str | None = None,
+    prosody: Prosody | None = None,
+) -> TimedSpeech:
     """Speak `units` int `[n]`, at least one, `block` of them at a time. Errors as in `SpeechDecoder.stream`."""
     units = checked_units(units, decoder.vocabulary_size)
-    stream, pieces, costs = decoder.stream(speaker), [], []
+    stream, pieces, costs = decoder.stream(speaker, style), [], []
     for start in range(0, len(units), block):
+        part = slice(start, start + block)
+        told = None if prosody is None else Prosody(prosody.pitch[part], prosody.style[part])
         started = time.perf_counter()
-        piece = stream.push(units[start : start + block])
+        piece = stream.push(units[part], told)
         if start + block >= len(units):
             piece = np.concatenate([piece, stream.finish()])
         costs.append(time.perf_counter() - started)

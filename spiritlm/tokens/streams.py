@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,13 @@ _PREFIX = "|".join(_STREAM_OF)
 _TOKEN = re.compile(rf"\[({_PREFIX})(\d+)\]")
 _PUBLISHED_PIECE = re.compile(rf"({_PREFIX})\d")
 Value = TypeVar("Value")
+
+
+class Prosody(NamedTuple):
+    """How semantic units are said: the pitch and the style unit of each, int `[n]`."""
+
+    pitch: np.ndarray
+    style: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ def units(string: str, repeat_for_pitch: bool = False, default_style: int = COMM
         end = match.end()
     if end != len(string):
         raise InputError(f"speech tokens: found {string[end : end + 20]!r}, expected [Hu..], [Pi..] or [St..]")
-    walked = _walk(found, repeat_for_pitch, default_style, published=False)
+    walked = in_force(found, repeat_for_pitch, default_style)
     return {stream: np.array(values, dtype=np.int64) for stream, values in walked.items()}
 
 
@@ -154,28 +161,31 @@ def published_units(
     """
     pieces = [piece for piece in string.split("[") if _PUBLISHED_PIECE.match(piece)]
     found = [(_STREAM_OF[piece[:2]], piece[2:-1]) for piece in pieces]
-    walked = _walk(found, repeat_for_pitch, default_style, published=True)
+    walked = in_force(found, repeat_for_pitch, default_style, published=True)
     return {stream: " ".join(values) for stream, values in walked.items()}
 
 
-def _walk(found: Sequence[tuple[str, Value]], repeat: bool, style: Value, published: bool) -> dict[str, list[Value]]:
-    in_force: dict[str, Value] = {}
+def in_force(
+    found: Sequence[tuple[str, Value]], repeat: bool, style: Value, published: bool = False
+) -> dict[str, list[Value]]:
+    """`units` of tokens that are read already: their streams and values, in order."""
+    current: dict[str, Value] = {}
     for stream, value in found:
-        in_force.setdefault(stream, value)
-    if "pitch" in in_force:
-        in_force.setdefault("style", style)
-    streams = [stream for stream in STREAMS if stream == "semantic" or stream in in_force]
+        current.setdefault(stream, value)
+    if "pitch" in current:
+        current.setdefault("style", style)
+    streams = [stream for stream in STREAMS if stream == "semantic" or stream in current]
     rows: list[list[Value]] = []
     previous = ""
     for stream, value in found:
         again = repeat and stream == previous == "pitch"
-        if again and "semantic" not in in_force:
+        if again and "semantic" not in current:
             raise InputError("speech tokens: several pitch tokens and no semantic unit that could be repeated")
         if again and not published:
-            rows.append([in_force[name] for name in streams])
-        in_force[stream] = value
+            rows.append([current[name] for name in streams])
+        current[stream] = value
         if stream == "semantic" or (again and published):
-            rows.append([in_force[name] for name in streams])
+            rows.append([current[name] for name in streams])
         previous = stream
     return {name: [row[column] for row in rows] for column, name in enumerate(streams)}
 
