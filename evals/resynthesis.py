@@ -6,11 +6,14 @@ Out: `results.json`, `results.md` (a table, printed too), `report.html` (the tab
 Sentence by sentence. Words and letters are judged by pocketsphinx, with a grammar of the corpus's own sentences and
 with its English, and, where the tokenizer has one, by its own CTC head; the recordings' own rates stand beside, and the
 decoder predicts how long units last. F0, voicing, cepstra and STOI compare speech of the recording's own durations.
+Beside units with pitch and style stands what else is kept: the mood, as their style units tell it; the contour that
+pitch units stand for; and, with `swapped`, whose voice is heard when another speaker is asked for the same units.
 """
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -34,19 +37,37 @@ from spiritlm.run.progress import track
 from spiritlm.run.stage import Input, Inputs, Stage, StageRecipe
 from spiritlm.scoring.distortion import mel_cepstral_distortion
 from spiritlm.scoring.error_rates import error_rate, plain_words
-from spiritlm.scoring.f0 import f0_errors
+from spiritlm.scoring.f0 import f0_correlation, f0_errors
 from spiritlm.scoring.jackknife import as_json, as_percent, ratio
 from spiritlm.scoring.recognizer import SphinxRecognizer
+from spiritlm.scoring.styles import label_at, label_spans, majority
+from spiritlm.scoring.voices import NearestVoice
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.picture import draw_mels
 from spiritlm.synthesis.protocol import SpeechDecoder, as_given
+from spiritlm.units.expressive import ExpressiveTokenizer
 from spiritlm.units.loading import load_speech_tokenizer
-from spiritlm.units.protocol import SpeechTokenizer
+from spiritlm.units.pitch import PitchTokenizer
+from spiritlm.units.protocol import SpeechTokenizer, UnitStreams
+from spiritlm.units.style import StyleTokenizer
 from spiritlm.units.vq_whisper_tokenizer import VqWhisperTokenizer
 
 RECORDED = "recording"
-RATES = {"closed": "WER, grammar", "closed_letters": "CER, grammar", "english": "WER, English", "own": "WER, own CTC"}
+RATES = {
+    "closed": "WER, grammar, %",
+    "closed_letters": "CER, grammar, %",
+    "english": "WER, English, %",
+    "own": "WER, own CTC, %",
+}
 """Shares of words or letters heard wrong, and their columns."""
+KEPT = {
+    "style_kept": "style kept, %",
+    "pitch_followed": "pitch followed, % correlation",
+    "speaker_heard": "speaker heard, %",
+}
+"""See `Kept`."""
+VOICE_RECORDINGS = 20
+"""Of training, by which a speaker is known."""
 
 
 class ResynthesisRecipe(StageRecipe):
@@ -58,6 +79,10 @@ class ResynthesisRecipe(StageRecipe):
     """Whose recordings are spoken again, and with whose voice, where the decoder has it; all by default."""
     sentences: PositiveInt = 40
     """At most."""
+    swapped: bool = False
+    """Whether a decoder of several speakers also speaks with the next one's voice."""
+    label: str = "mood"
+    """What `custom` of the corpus calls the style of a recording."""
     english: bool = True
     """Whether pocketsphinx's own English judges too (slowly)."""
     pictures: PositiveInt = 3
@@ -72,8 +97,9 @@ class Said:
     speaker: str
     wave: np.ndarray
     """float32 `[samples]` at 16 kHz."""
-    units: np.ndarray
-    """int `[n]`, not deduplicated."""
+    streams: UnitStreams
+    style: str
+    """Of the recording, where the corpus tells it."""
     heard: dict[str, dict[str, str]] = field(default_factory=dict)
     """By who spoke and who listened."""
 
@@ -88,6 +114,8 @@ class Row:
     """At the recording's pace."""
     factor: float
     """Seconds to speak a second."""
+    speakers: list[str]
+    """Who was asked to speak."""
 
 
 def resynthesis(recipe: ResynthesisRecipe, stage: Stage) -> dict[str, Any]:
@@ -104,12 +132,21 @@ def resynthesis(recipe: ResynthesisRecipe, stage: Stage) -> dict[str, Any]:
     listeners: dict[str, Callable[[np.ndarray], str]] = {"closed": closed}
     if recipe.english:
         listeners["english"] = SphinxRecognizer()
-    if isinstance(tokenizer, VqWhisperTokenizer) and tokenizer.config.ctc_letters:
-        listeners["own"] = lambda wave: tokenizer.transcribe(tokenizer.encode(wave, SAMPLE_RATE).semantic.values)
-    rows = {RECORDED: Row([s.wave for s in sentences], [s.wave for s in sentences], 0.0)}
+    ears = tokenizer.semantic if isinstance(tokenizer, ExpressiveTokenizer) else tokenizer
+    if isinstance(ears, VqWhisperTokenizer) and ears.config.ctc_letters:
+        listeners["own"] = lambda wave: ears.transcribe(ears.encode(wave, SAMPLE_RATE).semantic.values)
+    waves = [sentence.wave for sentence in sentences]
+    rows = {RECORDED: Row(waves, waves, 0.0, [sentence.speaker for sentence in sentences])}
     for name, folder in recipe.decoders.items():
-        rows[name] = _speak(name, load_speech_decoder(folder / "model"), sentences)
-    results = {name: _figures(name, row, sentences, listeners, rows[RECORDED]) for name, row in rows.items()}
+        decoder = load_speech_decoder(folder / "model")
+        rows[name] = _speak(name, decoder, sentences, swapped=False)
+        if recipe.swapped and len(decoder.speakers) > 1:
+            rows[f"{name}, other voice"] = _speak(name, decoder, sentences, swapped=True)
+    kept = Kept(recipe, tokenizer, {speaker for row in rows.values() for speaker in row.speakers})
+    results = {
+        name: _figures(name, row, sentences, listeners, rows[RECORDED]) | kept.figures(row, sentences)
+        for name, row in rows.items()
+    }
     header, cells = _table(results)
     write_json(stage.folder / "results.json", {"split": recipe.split, "sentences": len(sentences), "rows": results})
     text = (
@@ -134,23 +171,33 @@ def _sentences(recipe: ResynthesisRecipe, tokenizer: SpeechTokenizer) -> list[Sa
     said = []
     for document, sentence in track(chosen, "encode", len(chosen)):
         wave = read_audio(root / document.audio, SAMPLE_RATE, sentence.start, sentence.end)
-        units = tokenizer.encode(wave, SAMPLE_RATE).semantic.values
-        said.append(Said(f"{document.id}, {sentence.start:.1f} s", sentence.text, document.speaker, wave, units))
+        name, middle = f"{document.id}, {sentence.start:.1f} s", (sentence.start + sentence.end) / 2
+        told = f"{recipe.label}s" in document.custom or recipe.label in document.custom
+        style = label_at(label_spans(document, recipe.label), middle) if told else ""
+        streams = tokenizer.encode(wave, SAMPLE_RATE)
+        said.append(Said(name, sentence.text, document.speaker, wave, streams, style))
     return said
 
 
-def _speak(name: str, decoder: SpeechDecoder, sentences: Sequence[Said]) -> Row:
-    free, aligned, spent, heard = [], [], 0.0, 0.0
+def _speak(name: str, decoder: SpeechDecoder, sentences: Sequence[Said], swapped: bool) -> Row:
+    row, spent, heard = Row([], [], 0.0, []), 0.0, 0.0
     for one in track(sentences, f"speak {name}", len(sentences)):
-        speaker = one.speaker if one.speaker in decoder.speakers else None
-        values, durations = as_given(decoder, one.units)
+        speaker = one.speaker if one.speaker in decoder.speakers else decoder.speakers[0]
+        if swapped:
+            speaker = decoder.speakers[(decoder.speakers.index(speaker) + 1) % len(decoder.speakers)]
+        style = one.style if one.style in decoder.styles and not decoder.expressive else None
+        units, prosody = one.streams.semantic.values, one.streams.prosody
+        values, durations, begun = as_given(decoder, units, prosody)
         started = time.monotonic()
-        wave = decoder.decode(values, speaker)
+        wave = decoder.decode(values, speaker, style, begun)
         spent, heard = spent + time.monotonic() - started, heard + len(wave) / decoder.sample_rate
-        at_pace = decoder.speak(decoder.mel(values, speaker, durations)).cpu().numpy()
-        free.append(_at_16_khz(wave, decoder.sample_rate))
-        aligned.append(_at_16_khz(at_pace, decoder.sample_rate))
-    return Row(free, aligned, spent / heard)
+        if decoder.expressive:  # its pitch may change while a unit lasts
+            values, durations, begun = units, np.ones_like(units), prosody
+        row.free.append(_at_16_khz(wave, decoder.sample_rate))
+        row.aligned.append(_at_16_khz(decoder.decode(values, speaker, style, begun, durations), decoder.sample_rate))
+        row.speakers.append(speaker)
+    row.factor = spent / heard
+    return row
 
 
 def _at_16_khz(wave: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -200,9 +247,51 @@ def _stoi(true: np.ndarray, spoken: np.ndarray) -> float:
     return float(stoi(true, spoken, SAMPLE_RATE))
 
 
+class Kept:
+    """What speech keeps beside words: style, the contour of its pitch units, and whose voice it is."""
+
+    def __init__(self, recipe: ResynthesisRecipe, tokenizer: SpeechTokenizer, speakers: set[str]) -> None:
+        """`speakers`: who may be heard."""
+        both = (tokenizer.style, tokenizer.pitch) if isinstance(tokenizer, ExpressiveTokenizer) else (None, None)
+        style, pitch = both
+        self.style = style if isinstance(style, StyleTokenizer) and style.config.labels else None
+        self.pitch = pitch if isinstance(pitch, PitchTokenizer) and pitch.config.normalization == "none" else None
+        root, known = corpus_root(recipe.speech), defaultdict[str, list[np.ndarray]](list)
+        for document in read_manifest(recipe.speech, "train"):
+            if document.speaker in speakers and len(known[document.speaker]) < VOICE_RECORDINGS:
+                known[document.speaker].append(read_audio(root / document.audio, SAMPLE_RATE))
+        self.nearest = NearestVoice(known) if len(known) > 1 and recipe.swapped else None
+
+    def figures(self, row: Row, sentences: Sequence[Said]) -> dict[str, Any]:
+        """`style_kept` and `speaker_heard`: shares of sentences; `pitch_followed`: correlation of F0 with what pitch
+        units stand for."""
+        found: dict[str, Any] = {}
+        if self.style is not None and all(one.style for one in sentences):
+            heard = [
+                [self.style.config.labels[u] for u in self.style.encode(w, SAMPLE_RATE).values] for w in row.aligned
+            ]
+            found["style_kept"] = _share([majority(h) == one.style for h, one in zip(heard, sentences, strict=True)])
+        if self.pitch is not None:
+            pairs = []
+            for one, wave in zip(sentences, row.aligned, strict=True):
+                assert one.streams.pitch is not None
+                asked, made = self.pitch.decode_f0(one.streams.pitch.values), track_f0(wave)
+                length = min(len(asked), len(made))
+                pairs.append((asked[:length], made[:length]))
+            found["pitch_followed"] = as_json(f0_correlation(pairs))
+        if self.nearest is not None:
+            pairs_of = zip(row.aligned, row.speakers, strict=True)
+            found["speaker_heard"] = _share([self.nearest(wave) == speaker for wave, speaker in pairs_of])
+        return found
+
+
+def _share(right: Sequence[bool]) -> dict[str, float | None]:
+    return as_json(ratio(np.array(right, float), np.ones(len(right))))
+
+
 def _table(results: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    shown = {key: title for key, title in RATES.items() if key in results[RECORDED]}
-    header = ["speech", *(f"{title}, %" for title in shown.values())]
+    shown = {key: title for key, title in (RATES | KEPT).items() if key in results[RECORDED]}
+    header = ["speech", *shown.values()]
     header += ["F0 within 10 %, %", "cents", "voicing errors, %", "MCD, dB", "STOI", "real-time factor"]
     rows = []
     for name, found in results.items():

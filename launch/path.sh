@@ -68,7 +68,12 @@ if [ -n "$expressive" ]; then
     stage tokenizers/encode.py encode store-expressive speech units:streams text
     stage tokenizers/encode_text.py encode-text texts-expressive vocabulary:store-expressive corpus:speech
     stage training/pretrain.py pretrain lm-expressive stores.main:store-expressive stores.texts:texts-expressive
-    stage training/export_hf.py export-expressive model-expressive run:lm-expressive speech_tokenizer:streams
+    voiced=()
+    if [ "$size" = demo ]; then
+        stage training/train_vocoder.py hifigan-expressive voice-expressive speech units:streams store:store-expressive
+        voiced=(voice:voice-expressive)
+    fi
+    stage training/export_hf.py export-expressive model-expressive run:lm-expressive speech_tokenizer:streams ${voiced[@]+"${voiced[@]}"}
     stage evals/run.py run-expressive results-expressive model:model-expressive store:store-expressive moods:speech
     report="report-expressive"
     reported+=(lm_expressive:lm-expressive results_expressive:results-expressive)

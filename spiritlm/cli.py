@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--out", type=Path, default=Path("continuation"), help="writes OUT.txt, and OUT.wav where the model speaks"
     )
-    generate.add_argument("--speaker", help="voice to speak with (default: the first of the model's)")
+    _add_voice(generate)
     generate.add_argument("--max-new-tokens", type=int, default=200)
     generate.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token")
     generate.add_argument("--top-p", type=float, default=0.95)
@@ -45,8 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     speak = commands.add_parser(
         "speak",
         help="speak units that are written down",
-        description="Units of TOKENS (12, [Hu12] or <|audio_12|>, one behind the other) become speech. A decoder that "
-        "predicts how long a unit lasts hears each run of equal units once.",
+        description="Units of TOKENS (12, [Hu12] or <|audio_12|>, one behind the other; with pitch and style "
+        "[St3][Pi7][Hu12]) become speech. A decoder that predicts how long a unit lasts hears each run of equal units "
+        "once.",
     )
     speak.add_argument("tokens", type=Path, metavar="TOKENS", help="text file of units")
     speak.add_argument("-o", "--out", type=Path, required=True, metavar="WAV", help="where to write the sound")
@@ -58,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         help="speech decoder: model/ of its training, voice/ of an exported model, or a published folder "
         "(default: %(default)s)",
     )
-    speak.add_argument("--speaker", help="voice to speak with (default: the first of the decoder's)")
+    _add_voice(speak)
     speak.add_argument("--stream", action="store_true", help="speak block by block, and say how soon and how fast")
     speak.add_argument("--block", type=int, default=10, metavar="N", help="units that arrive at a time (%(default)s)")
     speak.add_argument("--debug", action="store_true", help="show the trace of an error")
@@ -74,6 +75,21 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--debug", action="store_true", help="show the trace of an error")
     inspect.set_defaults(run=_inspect)
     return parser
+
+
+def _add_voice(command: argparse.ArgumentParser) -> None:
+    """Who speaks and how."""
+    command.add_argument("--speaker", help="voice to speak with (default: the decoder's own)")
+    command.add_argument(
+        "--style", help="manner to speak in, of all that is said (default: the units', or the decoder's)"
+    )
+    command.add_argument(
+        "--pitch-shift",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="semitones up or down; needs pitch units (%(default)g)",
+    )
 
 
 class _Piece(argparse.Action):
@@ -103,21 +119,26 @@ def _generate(options: argparse.Namespace) -> None:
     from spiritlm.inference.model import Sampling, Speech, SpeechTextLM
     from spiritlm.inference.transcript import transcript
     from spiritlm.run.files import write_text
+    from spiritlm.synthesis.protocol import check_voice
+    from spiritlm.synthesis.unit_decoder import shifted
 
     model = SpeechTextLM.from_pretrained(options.model)
     if model.voice is None:
-        if options.output == "speech" or options.speaker is not None:
+        if options.output == "speech" or options.speaker is not None or options.style is not None:
             raise InputError(f"{options.model}: has no voice; ask for --output text, or any")
         print("the model has no voice: speech it answers with stays units")
-    elif options.speaker is not None:
-        check_voice(model.voice, options.speaker)
+    else:
+        check_voice(model.voice, options.speaker, options.style)
+        shifted(model.voice, None, options.pitch_shift)
     rate = model.ears.sample_rate
     prompt = [
         Speech(read_audio(Path(value), rate), rate) if kind == "speech" else value for kind, value in options.prompt
     ]
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
     segments = model.generate(prompt, options.output, sampling)
-    wave = np.zeros(0, np.float32) if model.voice is None else model.speak(segments, options.speaker)
+    wave = np.zeros(0, np.float32)
+    if model.voice is not None:
+        wave = model.speak(segments, options.speaker, options.style, options.pitch_shift)
     text = transcript(segments)
     write_text(out.with_name(out.name + ".txt"), text + "\n")
     print(text)
@@ -138,6 +159,7 @@ def _speak(options: argparse.Namespace) -> None:
     from spiritlm.synthesis.loading import load_speech_decoder
     from spiritlm.synthesis.protocol import as_given
     from spiritlm.synthesis.timing import timed_stream
+    from spiritlm.synthesis.unit_decoder import shifted
     from spiritlm.tokens.units_text import read_units
 
     try:
@@ -145,15 +167,16 @@ def _speak(options: argparse.Namespace) -> None:
     except (OSError, UnicodeDecodeError) as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else "not a text file"
         raise InputError(f"{options.tokens}: {reason}") from None
-    units = read_units(text, str(options.tokens))
+    units, prosody = read_units(text, str(options.tokens))
     decoder = load_speech_decoder(options.voice)
-    units, _ = as_given(decoder, units)
+    units, _, prosody = as_given(decoder, units, prosody)
+    prosody = shifted(decoder, prosody, options.pitch_shift)
     if options.stream:
-        spoken = timed_stream(decoder, units, options.speaker, options.block)
+        spoken = timed_stream(decoder, units, options.block, options.speaker, options.style, prosody)
         wave, rate = spoken.wave, decoder.sample_rate
         print(f"first sound after {1000 * spoken.first:.0f} ms of work, real-time factor {spoken.factor(rate):.3f}")
     else:
-        wave = decoder.decode(units, options.speaker)
+        wave = decoder.decode(units, options.speaker, options.style, prosody)
     write_wav(options.out, wave, decoder.sample_rate)
     print(f"spoken: {options.out} ({len(wave) / decoder.sample_rate:.1f} s)")
 

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
+import soxr
 
 from spiritlm.errors import InputError
 
@@ -63,6 +64,13 @@ def f0_of_frames(f0: np.ndarray, frame_rate: float, frames: int) -> np.ndarray:
     """`f0` `[n]` at 200 Hz in the middles of `frames` frames of another rate, Hz; 0 behind the end."""
     places = np.rint((np.arange(frames) + 0.5) / frame_rate * SAMPLE_RATE / HOP).astype(np.int64)
     return np.where(places < len(f0), f0[np.minimum(places, len(f0) - 1)], 0.0).astype(f0.dtype)
+
+
+def track_frames(wave: np.ndarray, sample_rate: int, frame_rate: float, frames: int) -> np.ndarray:
+    """Hz float32 `[frames]` in the middles of frames of `frame_rate` Hz, 0 where unvoiced and behind the end; `wave`
+    float32 `[samples]` of any rate."""
+    heard = wave if sample_rate == SAMPLE_RATE else soxr.resample(wave, sample_rate, SAMPLE_RATE)
+    return f0_of_frames(track_f0(heard), frame_rate, frames)
 
 
 def interpolate_f0(f0: np.ndarray, unvoiced: float = 0.0) -> np.ndarray:

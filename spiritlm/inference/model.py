@@ -20,6 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from spiritlm.errors import InputError
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.protocol import SpeechDecoder, as_given
+from spiritlm.synthesis.unit_decoder import shifted
 from spiritlm.tokens.documents import Segment, parse, span_ids
 from spiritlm.tokens.emit import document_of
 from spiritlm.tokens.interleave import SPEECH, TEXT, Span
@@ -153,7 +154,7 @@ class SpeechTextLM:
             pad_token_id=self.vocabulary.eos,
             **choice,
         )
-        return parse(generated[0, len(ids) :].cpu().numpy(), self.vocabulary)
+        return parse(generated[0, len(ids) :].cpu().numpy(), self.vocabulary, ids)
 
     def end_ids(self, output: Output) -> list[int]:
         """Ids that end a generation: `</s>`, and what closes a span where one modality is asked for."""
@@ -174,13 +175,23 @@ class SpeechTextLM:
                 allowed |= np.isin(known, self.vocabulary.opening(modality) + self.vocabulary.closing(modality))
         return np.flatnonzero(~allowed).tolist()
 
-    def speak(self, segments: Sequence[Segment], speaker: str | None = None) -> np.ndarray:
-        """The speech segments as one waveform, float32 `[samples]` at the voice's rate. Raises `InputError` where there
-        are some and the model has no voice."""
-        spoken, voice = [s.units for s in segments if s.modality == SPEECH], self.voice
+    def speak(
+        self,
+        segments: Sequence[Segment],
+        speaker: str | None = None,
+        style: str | None = None,
+        pitch_shift: float = 0.0,
+    ) -> np.ndarray:
+        """The speech segments as one waveform, float32 `[samples]` at the voice's rate. `style`: instead of what the
+        model says; `pitch_shift`: semitones. Raises `InputError` where there are segments and no voice, or one that
+        lacks the speaker or style or cannot shift pitch."""
+        spoken, voice = [s for s in segments if s.modality == SPEECH and len(s.units)], self.voice
         if voice is None:
             if spoken:
                 raise InputError("the model has no voice to speak with: it was exported without one")
             return np.zeros(0, dtype=np.float32)
-        waves = [voice.decode(as_given(voice, units)[0], speaker) for units in spoken]
-        return np.concatenate([np.zeros(0, dtype=np.float32), *waves])
+        waves = [np.zeros(0, dtype=np.float32)]
+        for segment in spoken:
+            units, _, prosody = as_given(voice, segment.units, segment.prosody)
+            waves.append(voice.decode(units, speaker, style, shifted(voice, prosody, pitch_shift)))
+        return np.concatenate(waves)

@@ -44,3 +44,14 @@ def f0_errors(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> F0Errors:
     cents = np.concatenate(distances)
     middle = float(np.median(cents)) if len(cents) else float("nan")
     return F0Errors(ratio(near, known), ratio(gross, shared), ratio(wrong, frames), middle, int(known.sum()))
+
+
+def f0_correlation(pairs: Sequence[tuple[np.ndarray, np.ndarray]], least: int = 20) -> Estimate:
+    """Correlation of the logarithms of two contours over the frames that are voiced in both: mean over recordings that
+    have at least `least` of them. NaN where none has."""
+    found = []
+    for one, other in pairs:
+        both = (one > 0) & (other > 0)
+        if both.sum() >= least and np.ptp(one[both]) and np.ptp(other[both]):
+            found.append(np.corrcoef(np.log2(one[both]), np.log2(other[both]))[0, 1])
+    return ratio(np.array(found), np.ones(len(found)))

@@ -93,20 +93,14 @@ class UnitCrops:
             self.mel[self.frames_per_unit * (self.firsts[number] + start) :][: self.frames_per_unit * (stop - start)]
             for number, start, stop in crops
         ]
-        runs = [deduplicate(row) for row in units]
-        whole = []
-        for (number, start, stop), (_, lasting) in zip(crops, runs, strict=True):
-            uncut = np.ones(len(lasting), dtype=bool)
-            uncut[0] &= start == 0
-            uncut[-1] &= stop == len(self.units[number])
-            whole.append(uncut)
+        runs, durations, whole = zip(*(runs_of(self.units[number], a, b) for number, a, b in crops), strict=True)
         arrays = {
             "units": _stacked(units),
             "lengths": np.array([len(row) for row in units]),
             "speakers": self.speakers[drawn],
             "mel": _stacked(mels).astype(np.float32),
-            "runs": _stacked([values.astype(np.int64) for values, _ in runs]),
-            "durations": _stacked([lasting.astype(np.int64) for _, lasting in runs]),
+            "runs": _stacked(runs),
+            "durations": _stacked(durations),
             "whole": _stacked(whole),
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -119,6 +113,17 @@ class UnitCrops:
             return number, 0, min(known, length, prefix * (1 + int(place * most)))
         start = int(place * (max(0, known - length) + 1))
         return number, start, min(known, start + length)
+
+
+def runs_of(units: np.ndarray, start: int, stop: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of equal units of a recording `[n]` from `start` to `stop`: the unit and the length of each, int64, and
+    whether it is whole, bool, not cut off by the stretch."""
+    stop = len(units) if stop is None else stop
+    values, lasting = deduplicate(units[start:stop])
+    whole = np.ones(len(values), dtype=bool)
+    whole[0] &= start == 0
+    whole[-1] &= stop == len(units)
+    return values.astype(np.int64), lasting.astype(np.int64), whole
 
 
 def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,38 +13,26 @@ from __future__ import annotations
 import math
 from itertools import accumulate
 from operator import mul
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from spiritlm.config import Recipe
 from spiritlm.synthesis.convolution import ResidualBlock, ResidualStages, halving, normed_conv, residual_reach
+from spiritlm.synthesis.harmonics import COARSE, Amplitudes, Harmonics, SourceShape
 
 LOUDEST_BIN = 100.0
 """Magnitudes above it are cut."""
 
 
-class HiftShape(Recipe):
+class HiftShape(SourceShape):
     """Size and kind of the network; what is given here is the published one at 22.05 kHz."""
 
-    sample_rate: PositiveInt = 22_050
     mels: PositiveInt = 80
     channels: PositiveInt = 512
     """After the first convolution; halved at every up-sampling."""
-    harmonics: NonNegativeInt = 8
-    """Beside the fundamental."""
-    sine_amplitude: float = 0.1
-    noise: float = 0.003
-    """Deviation of the noise of voiced samples; of others a third of `sine_amplitude`."""
-    voiced_threshold: float = 10.0
-    """Hz; frames under it are unvoiced."""
-    source: Literal["by sample", "by frame"] = "by sample"
-    """How the published models accumulate the phase: sample by sample (22.05 kHz), or frame by frame with linear
-    interpolation between frames (24 kHz)."""
     up_rates: tuple[PositiveInt, ...] = (8, 8)
     up_kernels: tuple[PositiveInt, ...] = (16, 16)
     fourier_size: PositiveInt = 16
@@ -140,52 +128,6 @@ class F0Predictor(nn.Module):
         return self.classifier(self.condnet(mel).transpose(1, 2)).squeeze(-1).abs()
 
 
-class Harmonics(nn.Module):
-    """Sines of the fundamental and its harmonics, and noise, mixed into one source."""
-
-    def __init__(self, shape: HiftShape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.l_linear = nn.Linear(shape.harmonics + 1, 1)
-
-    def turns(self, f0: torch.Tensor) -> torch.Tensor:
-        """Of a sample, of the fundamental and its harmonics, less whole ones: `f0` Hz `[batch, frames]` -> float64
-        `[batch, frames, harmonics + 1]`."""
-        multiples = torch.arange(1, self.shape.harmonics + 2, device=f0.device, dtype=torch.float64)
-        return f0.double()[..., None] * multiples / self.shape.sample_rate % 1
-
-    def forward(
-        self, f0: torch.Tensor, start: torch.Tensor, noise: torch.Tensor, published: bool = False
-    ) -> torch.Tensor:
-        """`f0` Hz `[batch, frames]`, `noise` standard normal `[batch, samples, harmonics + 1]` -> source
-        `[batch, 1, samples]`.
-
-        `start` `[batch, harmonics + 1]`: phases at the first sample, in turns. `published`: phases add up as
-        `shape.source` says; by default sample by sample, so that a stream can go on from any frame.
-        """
-        shape, hop, turns = self.shape, self.shape.hop, self.turns(f0)
-        by_frame = published and shape.source == "by frame"
-        phases = _by_frame(turns, start, hop) if by_frame else _by_sample(turns, start, hop)
-        voiced = (f0 > shape.voiced_threshold).repeat_interleave(hop, dim=1)[..., None]
-        sines = shape.sine_amplitude * torch.sin(2 * math.pi * phases).to(noise.dtype)
-        deviation = torch.where(voiced, shape.noise, shape.sine_amplitude / 3)
-        with torch.autocast(f0.device.type, enabled=False):
-            return torch.tanh(self.l_linear(sines * voiced + deviation * noise)).transpose(1, 2)
-
-
-def _by_sample(turns: torch.Tensor, start: torch.Tensor, hop: int) -> torch.Tensor:
-    """Phases, in turns, of `hop` samples a frame: in float64, where no length makes them drift."""
-    return (turns.repeat_interleave(hop, dim=1).cumsum(1) % 1) + start[:, None]
-
-
-def _by_frame(turns: torch.Tensor, start: torch.Tensor, hop: int) -> torch.Tensor:
-    """As CosyVoice 2: turns are read off in the middle of each frame, added up frame by frame, and spread."""
-    by_sample = turns.repeat_interleave(hop, dim=1)
-    by_sample[:, 0] += start
-    frames = F.interpolate(by_sample.transpose(1, 2), scale_factor=1 / hop, mode="linear").cumsum(2)
-    return F.interpolate(frames * hop, scale_factor=float(hop), mode="linear").transpose(1, 2)
-
-
 class Hift(nn.Module):
     """See the module's docstring."""
 
@@ -196,7 +138,7 @@ class Hift(nn.Module):
         self.shape = shape
         bins, stages = shape.fourier_size + 2, len(shape.up_rates)
         widths = halving(shape.channels, stages)
-        self.m_source = Harmonics(shape)
+        self.m_source = Harmonics(shape, shape.hop)
         self.conv_pre = normed_conv(shape.mels, shape.channels, 7, shape.causal)
         self.ups = nn.ModuleList(
             weight_norm(
@@ -218,27 +160,25 @@ class Hift(nn.Module):
         self.resblocks = ResidualStages(widths[1:], shape.kernels, shape.dilations, shape.causal, Snake)
         self.conv_post = normed_conv(widths[-1], bins, 7, shape.causal)
         self.f0_predictor = F0Predictor(shape.mels, shape.f0_channels, shape.causal)
+        if shape.bank:
+            self.loud_stage = next(i for i, rate in enumerate(left) if shape.fourier_hop * rate <= COARSE)
+            self.amplitudes = Amplitudes(widths[self.loud_stage + 1], shape.bank)
         self.register_buffer("window", torch.hann_window(shape.fourier_size), persistent=False)
 
     def forward(self, mel: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        """Log-mel `[batch, mels, frames]` and its source `[batch, 1, samples]` -> samples `[batch, samples]`."""
+        """Log-mel `[batch, mels, frames]` and its source `[batch, 1 + bank, samples]` -> samples `[batch, samples]`."""
         shape = self.shape
-        spectrum, x = self._source_spectrum(source), self.conv_pre(mel)
+        spectrum, x, voiced = self._source_spectrum(source), self.conv_pre(mel), 0.0
         for stage, up in enumerate(self.ups):
             x = up(F.leaky_relu(x, shape.slope))
             if stage == len(self.ups) - 1:
                 x = F.pad(x, (1, 0), mode="reflect")
             x = x + self.source_resblocks[stage](self.source_downs[stage](spectrum))
             x = self.resblocks.mean(stage, x)
-        return self._inverse(self.conv_post(F.leaky_relu(x)))  # here with the slope that ReLUs leak by default
-
-    def random_source(self, f0: torch.Tensor) -> torch.Tensor:
-        """A source of `f0` Hz `[batch, frames]` with phases and noise drawn at random, `[batch, 1, samples]`."""
-        parts, samples = self.shape.harmonics + 1, f0.shape[1] * self.shape.hop
-        start = torch.rand(len(f0), parts, device=f0.device, dtype=torch.float64)
-        start[:, 0] = 0  # the fundamental's
-        noise = torch.randn(len(f0), samples, parts, device=f0.device)
-        return self.m_source(f0, start, noise, published=True)
+            if shape.bank and stage == self.loud_stage:
+                voiced = self.amplitudes(x, source[:, 1:])
+        wave = self._inverse(self.conv_post(F.leaky_relu(x)))  # here with the slope that ReLUs leak by default
+        return (wave + voiced).clamp(-shape.limit, shape.limit)
 
     def _source_spectrum(self, source: torch.Tensor) -> torch.Tensor:
         shape = self.shape
@@ -248,8 +188,10 @@ class Hift(nn.Module):
         return torch.cat([spectrum.real, spectrum.imag], dim=1)
 
     def _inverse(self, x: torch.Tensor) -> torch.Tensor:
-        shape, x = self.shape, x.float()
-        bins = shape.fourier_size // 2 + 1
+        shape = self.shape
+        bins, x = shape.fourier_size // 2 + 1, x.float()
         magnitude, phase = x[:, :bins].exp().clamp(max=LOUDEST_BIN), x[:, bins:].sin()
-        wave = torch.istft(torch.polar(magnitude, phase), shape.fourier_size, shape.fourier_hop, window=self.window)
-        return wave.clamp(-shape.limit, shape.limit)
+        wave: torch.Tensor = torch.istft(
+            torch.polar(magnitude, phase), shape.fourier_size, shape.fourier_hop, window=self.window
+        )
+        return wave

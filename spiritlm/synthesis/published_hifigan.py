@@ -40,9 +40,7 @@ def read_hifigan(folder: Path) -> UnitDecoder:
     weights = found.get("generator") if isinstance(found, dict) else None
     if not isinstance(weights, dict):
         raise InputError(f"{folder / WEIGHTS_FILE}: expected tensors by name under 'generator'")
-    return UnitDecoder(
-        load_weights(UnitHifigan(shape), current_names(weights), folder / WEIGHTS_FILE), config
-    )
+    return UnitDecoder(load_weights(UnitHifigan(shape), current_names(weights), folder / WEIGHTS_FILE), config)
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -69,8 +67,6 @@ def published_hifigan(config: Mapping[str, Any], source: str = "config.json") ->
         "kernels": config["resblock_kernel_sizes"],
         "dilations": config["resblock_dilation_sizes"],
         "sample_rate": config["sampling_rate"],
-        "pitch_hop": config.get("f0_hop_size", 1280),
-        "style_hop": config.get("style_hop_size", 16_000),
         "duration_width": durations.get("var_pred_hidden_dim", 0),
         "duration_kernel": durations.get("var_pred_kernel_size", 3),
         "duration_dropout": durations.get("var_pred_dropout", 0.5),

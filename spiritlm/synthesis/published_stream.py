@@ -36,7 +36,7 @@ class PublishedStream:
 
     def __init__(self, flow: Flow, hift: Hift, source: Source | None = None) -> None:
         """`source`: `f0` Hz `[1, frames]` -> `[1, 1, samples]`, the vocoder's own by default."""
-        self.flow, self.hift, self.source = flow, hift, source or hift.random_source
+        self.flow, self.hift, self.source = flow, hift, source or hift.m_source.at_random
         device = hift.window.device
         self.units = torch.zeros(1, 0, dtype=torch.int64, device=device)
         self.mel = torch.zeros(1, flow.config.mels, 0, device=device)

@@ -18,8 +18,9 @@ from spiritlm.config import Recipe
 from spiritlm.errors import InputError
 from spiritlm.run.device import training_device
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
-from spiritlm.synthesis.protocol import checked_units, place_of
-from spiritlm.synthesis.unit_hifigan import UnitHifigan, UnitHifiganShape
+from spiritlm.synthesis.harmonics import SourceStream
+from spiritlm.synthesis.protocol import SpeechDecoder, checked_units, place_of
+from spiritlm.synthesis.unit_hifigan import F0_PLACES, F0_REACH, UnitHifigan, UnitHifiganShape
 from spiritlm.tokens.streams import Prosody
 
 
@@ -86,7 +87,11 @@ class UnitDecoder:
             told = told.repeat_interleave(lasting, dim=1)
         elif self.deduplicated:
             told = told.repeat_interleave(self.model.durations(told[:1])[0], dim=1)
-        return self.spoken(told, voice).cpu().numpy()
+        embedded, source = self.embedded(told, voice), None
+        if self.config.shape.harmonics:
+            source = SourceStream(self.model.m_source).push(self.model.f0_predictor(embedded))
+        wave: np.ndarray = self.model(embedded, source)[0].cpu().numpy()
+        return wave
 
     def voice(self, speaker: str | None, style: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Numbers of speaker and style, int64 `[1]` each. Raises `InputError` for one that it does not have."""
@@ -114,11 +119,10 @@ class UnitDecoder:
             )
         return torch.from_numpy(np.stack(rows)).to(self.device)
 
-    def spoken(self, told: torch.Tensor, voice: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """`told` int64 `[streams, n]` of every unit of time -> float32 `[samples]`."""
+    def embedded(self, told: torch.Tensor, voice: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """`told` int64 `[streams, n]` of every unit of time -> `[1, inputs, n]`."""
         pitch, style_units = (told[1:2], told[2:3]) if self.expressive else (None, None)
-        wave: torch.Tensor = self.model(told[:1], pitch, style_units, *voice)[0]
-        return wave
+        return self.model.embed(told[:1], pitch, style_units, *voice)
 
     def shifted(self, prosody: Prosody, semitones: float) -> Prosody:
         """Every voiced pitch unit becomes the one that is nearest to so many semitones above it. Raises `InputError` in
@@ -150,6 +154,15 @@ class UnitDecoder:
         return cls(load_weights(UnitHifigan(config.shape), read_tensors(path), path), config)
 
 
+def shifted(decoder: SpeechDecoder, prosody: Prosody | None, semitones: float) -> Prosody | None:
+    """`UnitDecoder.shifted` of any decoder; raises `InputError` where there is pitch to shift and it cannot."""
+    if not semitones:
+        return prosody
+    if not isinstance(decoder, UnitDecoder) or not decoder.expressive:
+        raise InputError("the voice is told no pitch units: its pitch cannot be shifted")
+    return None if prosody is None else decoder.shifted(prosody, semitones)
+
+
 class UnitSpeechStream:
     """A `SpeechStream`. What a piece costs does not depend on what was before."""
 
@@ -165,6 +178,9 @@ class UnitSpeechStream:
         """Of every unit of time, the first `_spoken` of them spoken and heard by what comes."""
         self._known = self._spoken = 0
         self._empty = True
+        self._source_stream = SourceStream(decoder.model.m_source) if shape.harmonics else None
+        self._source = torch.zeros(1, 1 + shape.harmonics, 0, device=decoder.device)
+        """As far as it is known, of the units of time in `_told`."""
 
     def push(self, units: np.ndarray, prosody: Prosody | None = None) -> np.ndarray:
         """See `SpeechStream.push`."""
@@ -183,19 +199,33 @@ class UnitSpeechStream:
     @torch.inference_mode()
     def _speak(self, last: bool) -> np.ndarray:
         self._told = torch.cat([self._told, self._lasting(last)], dim=1)
-        hop, stop = self._decoder.config.shape.hop, self._told.shape[1] - (0 if last else self._reach)
+        hop, embedded = self._decoder.config.shape.hop, self._decoder.embedded(self._told, self._voice)
+        known = self._told.shape[1]
+        if self._source_stream is not None:
+            known -= 0 if last else F0_REACH
+            self._extend_source(embedded, known)
+        stop = known - (0 if last else self._reach)
         if stop <= self._spoken:
             return np.zeros(0, np.float32)
-        wave = self._decoder.spoken(self._told, self._voice)[self._spoken * hop : stop * hop]
-        gone = max(0, stop - self._reach)
-        self._told, self._spoken = self._told[:, gone:], stop - gone
+        source = None if self._source_stream is None else self._source
+        wave = self._decoder.model(embedded[:, :, :known], source)[0, self._spoken * hop : stop * hop]
+        gone = max(0, stop - max(self._reach, F0_REACH))
+        self._told, self._source, self._spoken = self._told[:, gone:], self._source[:, :, gone * hop :], stop - gone
         return wave.cpu().numpy()
+
+    def _extend_source(self, embedded: torch.Tensor, stop: int) -> None:
+        """Give units of time up to `stop` a source."""
+        assert self._source_stream is not None
+        start = self._source.shape[2] // self._decoder.config.shape.hop
+        if stop > start:
+            f0 = self._decoder.model.f0_predictor(embedded)[:, F0_PLACES * start : F0_PLACES * stop]
+            self._source = torch.cat([self._source, self._source_stream.push(f0)], dim=2)
 
     def _lasting(self, last: bool) -> torch.Tensor:
         """Units whose durations are known now, each for as long as it lasts, `[streams, units of time]`."""
         if not self._decoder.deduplicated:
-            new, self._units = self._units, self._units[:, :0]
-            return new
+            told, self._units = self._units, self._units[:, :0]
+            return told
         stop = self._units.shape[1] - (0 if last else self._heard)
         if stop <= self._known:
             return self._units[:, :0]

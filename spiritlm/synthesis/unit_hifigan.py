@@ -2,7 +2,8 @@
 
 All that is said of a unit is embedded, put side by side and up-sampled to samples. Base: units, a speaker and the style
 of the utterance. Expressive: units with pitch and style units of their own, and a speaker. State names are those of the
-published `generator.pt`; weight norm may be named either way.
+published `generator.pt`; weight norm may be named either way. Not published: a source of harmonics at a predicted F0,
+which our small recipes train with.
 """
 
 from __future__ import annotations
@@ -11,55 +12,61 @@ import math
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from spiritlm.config import Recipe
 from spiritlm.synthesis.convolution import ResidualStages, halving, normed_conv, residual_reach
 from spiritlm.synthesis.durations import DurationPredictor
+from spiritlm.synthesis.harmonics import COARSE, Amplitudes, Harmonics, SourceShape
 
 SLOPE = 0.1
 """Of the leaky ReLU."""
+F0_PLACES = 4
+"""In a unit, where F0 is predicted."""
+F0_REACH = 3
+"""Units on either side that the predictor of F0 hears."""
 
 
-class UnitHifiganShape(Recipe):
-    """Size and kind of the network; 0 of something: it hears none. Sizes given here are the published ones."""
+class HifiganSizes(Recipe):
+    """Of the network; what is given here is the published one."""
 
-    units: PositiveInt = 501
-    pitch_units: NonNegativeInt = 0
-    style_units: NonNegativeInt = 0
-    """Of one second each."""
-    speakers: NonNegativeInt = 4
-    styles: NonNegativeInt = 0
-    """Of an utterance."""
+    sample_rate: PositiveInt = 16_000
     embedding: PositiveInt = 128
-    """Of each of them."""
+    """Of units, and of each thing that is said of them."""
     channels: PositiveInt = 512
     """After the first convolution; halved at every up-sampling."""
     up_rates: tuple[PositiveInt, ...] = (5, 4, 4, 4, 2)
     up_kernels: tuple[PositiveInt, ...] = (11, 8, 8, 8, 4)
     kernels: tuple[PositiveInt, ...] = (3, 7, 11)
+    """Of the residual blocks after each up-sampling, which run beside each other."""
     dilations: tuple[tuple[PositiveInt, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
-    sample_rate: PositiveInt = 16_000
-    pitch_hop: PositiveInt = 1280
-    """Samples of a pitch unit."""
-    style_hop: PositiveInt = 16_000
+    harmonics: NonNegativeInt = 0
+    """Of a source, the fundamental counted, at an F0 that is predicted from all that is said of the units: fed into
+    every stage, and each kept apart (see `harmonics.py`); 0, as published: none."""
+    f0_width: PositiveInt = 64
+    """Of the predictor of F0."""
     duration_width: NonNegativeInt = 128
     """Of the predictor of durations; 0: there is none."""
     duration_kernel: PositiveInt = 3
-    duration_dropout: float = 0.5
+    duration_dropout: float = Field(0.5, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> UnitHifiganShape:
+    def _sizes_fit(self) -> HifiganSizes:
         if len(self.up_rates) != len(self.up_kernels) or len(self.kernels) != len(self.dilations):
             raise ValueError("up_rates and up_kernels, kernels and dilations: expected as many of each")
-        if any(
-            kernel < rate or (kernel - rate) % 2 for rate, kernel in zip(self.up_rates, self.up_kernels, strict=True)
-        ):
-            raise ValueError("up_kernels: expected at least up_rates, and an even number more")
-        if self.pitch_hop % self.hop or self.style_hop % self.hop:
-            raise ValueError(f"pitch_hop and style_hop: expected multiples of a unit's {self.hop} samples")
+        if any(kernel % 2 == 0 for kernel in (*self.kernels, self.duration_kernel)):
+            raise ValueError("kernels, duration_kernel: expected odd numbers")
+        for rate, kernel in zip(self.up_rates, self.up_kernels, strict=True):
+            if kernel < rate or (kernel - rate) % 2:
+                raise ValueError("up_kernels: expected at least up_rates, and an even number more")
+        if self.harmonics and any(self.after(stage) % 2 for stage in range(1, len(self.up_rates))):
+            raise ValueError("harmonics: expected an even number of samples in every stage's frame but the last one's")
+        if self.harmonics and self.hop % F0_PLACES:
+            raise ValueError(f"harmonics: expected a unit of a multiple of {F0_PLACES} samples")
+        if self.channels % 2 ** len(self.up_rates):
+            raise ValueError(f"channels = {self.channels}: expected a multiple of 2 for every up-sampling")
         return self
 
     @property
@@ -67,14 +74,49 @@ class UnitHifiganShape(Recipe):
         """Samples of a unit."""
         return math.prod(self.up_rates)
 
+    def after(self, stage: int) -> int:
+        """Samples of a frame after so many up-samplings."""
+        return math.prod(self.up_rates[stage:])
+
     @property
     def reach(self) -> int:
-        """Units on either side that a sample hears; at most."""
+        """Units on either side that some sample of a unit hears; their F0 aside."""
         reach = 3
         for rate, kernel in reversed(list(zip(self.up_rates, self.up_kernels, strict=True))):
-            reach += max(map(residual_reach, self.kernels, self.dilations))
-            reach = -(-(reach + kernel) // rate)
+            reach += max(map(residual_reach, self.kernels, self.dilations)) + (self.harmonics > 0)
+            reach = (reach + (kernel + rate) // 2 - 1) // rate
         return reach + 3
+
+
+class UnitHifiganShape(HifiganSizes):
+    """Sizes and what is heard; 0 of something: none of it. Numbers given here are the published ones."""
+
+    units: PositiveInt = 501
+    pitch_units: NonNegativeInt = 0
+    style_units: NonNegativeInt = 0
+    """Of one second each, as published."""
+    speakers: NonNegativeInt = 4
+    styles: NonNegativeInt = 0
+    """Of an utterance."""
+
+
+class UnitF0(nn.Module):
+    """Fundamental frequency, Hz, at `F0_PLACES` of every unit, 0 where it is unvoiced."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for heard in (inputs, *[width] * (F0_REACH - 1)):
+            layers += [nn.Conv1d(heard, width, 3, padding=1), nn.LeakyReLU(SLOPE)]
+        self.layers, self.last = nn.Sequential(*layers), nn.Conv1d(width, F0_PLACES, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[batch, inputs, units]` -> `[batch, F0_PLACES * units]`, not negative."""
+        return F0_SCALE * self.last(self.layers(x)).transpose(1, 2).flatten(1).abs()
+
+
+F0_SCALE = 100.0
+"""Hz, where the network says 1."""
 
 
 class UnitHifigan(nn.Module):
@@ -92,7 +134,8 @@ class UnitHifigan(nn.Module):
         self.spkr, self.style = embedding(shape.speakers), embedding(shape.styles)
         heard = [shape.units, shape.pitch_units, shape.style_units, shape.speakers, shape.styles]
         widths = halving(shape.channels, len(shape.up_rates))
-        self.conv_pre = normed_conv(shape.embedding * sum(map(bool, heard)), shape.channels, 7)
+        inputs = shape.embedding * sum(map(bool, heard))
+        self.conv_pre = normed_conv(inputs, shape.channels, 7)
         self.ups = nn.ModuleList(
             weight_norm(nn.ConvTranspose1d(wide, width, kernel, rate, padding=(kernel - rate) // 2))
             for wide, width, kernel, rate in zip(widths, widths[1:], shape.up_kernels, shape.up_rates, strict=False)
@@ -101,6 +144,16 @@ class UnitHifigan(nn.Module):
             widths[1:], shape.kernels, shape.dilations, False, lambda channels: nn.LeakyReLU(SLOPE)
         )
         self.conv_post = normed_conv(widths[-1], 1, 7)
+        if shape.harmonics:
+            source = SourceShape(sample_rate=shape.sample_rate, harmonics=shape.harmonics - 1, bank=shape.harmonics)
+            self.f0_predictor = UnitF0(inputs, shape.f0_width)
+            self.m_source = Harmonics(source, shape.hop // F0_PLACES)
+            self.source_downs = nn.ModuleList(
+                nn.Conv1d(1, width, 2 * rate, rate, padding=rate // 2) if rate > 1 else nn.Conv1d(1, width, 1)
+                for width, rate in zip(widths[1:], map(shape.after, range(1, len(widths))), strict=True)
+            )
+            self.loud_stage = next(i for i in range(len(self.ups)) if shape.after(i + 1) <= COARSE)
+            self.amplitudes = Amplitudes(widths[self.loud_stage + 1], shape.harmonics)
         self.dur_predictor = (
             DurationPredictor(
                 shape.embedding, shape.duration_width, shape.duration_kernel, shape.duration_dropout, causal=False
@@ -109,7 +162,7 @@ class UnitHifigan(nn.Module):
             else None
         )
 
-    def forward(
+    def embed(
         self,
         units: torch.Tensor,
         pitch: torch.Tensor | None = None,
@@ -118,28 +171,31 @@ class UnitHifigan(nn.Module):
         styles: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """`units`, `pitch` and `style_units` int64 `[batch, units]`, of every unit of time; `speakers` and `styles`
-        int64 `[batch]`; those that the shape has -> samples `[batch, hop * units]` in [-1, 1]."""
-        time = units.shape[1]
+        int64 `[batch]`; those that the shape has -> `[batch, inputs, units]`."""
         parts = [self.dict(units)]
         parts += [
             table(told) for table, told in ((self.f0_dict, pitch), (self.style_dict, style_units)) if table is not None
         ]
         for table, told in ((self.spkr, speakers), (self.style, styles)):
             if table is not None:
-                parts.append(table(told)[:, None].expand(-1, time, -1))
-        x = self.conv_pre(torch.cat(parts, dim=-1).transpose(1, 2))
+                parts.append(table(told)[:, None].expand(-1, units.shape[1], -1))
+        return torch.cat(parts, dim=-1).transpose(1, 2)
+
+    def forward(self, embedded: torch.Tensor, source: torch.Tensor | None = None) -> torch.Tensor:
+        """`embedded` `[batch, inputs, units]`, and `source` `[batch, 1 + harmonics, hop * units]` where there are
+        harmonics -> samples `[batch, hop * units]` in [-1, 1]."""
+        x, voiced = self.conv_pre(embedded), None
         for stage, up in enumerate(self.ups):
-            x = self.resblocks.mean(stage, up(F.leaky_relu(x, SLOPE)))
-        return torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze(1)  # the last one with the default slope
+            x = up(F.leaky_relu(x, SLOPE))
+            if source is not None:
+                x = x + self.source_downs[stage](source[:, :1])
+            x = self.resblocks.mean(stage, x)
+            if source is not None and stage == self.loud_stage:
+                voiced = self.amplitudes(x, source[:, 1:])
+        wave = torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze(1)  # the last one with the default slope
+        return wave if voiced is None else (wave + voiced).clamp(-1, 1)
 
     def durations(self, units: torch.Tensor) -> torch.Tensor:
         """How long each of deduplicated units `[batch, units]` lasts, int64, at least 1."""
         assert self.dur_predictor is not None
         return self.dur_predictor.durations(self.dict(units))
-
-
-def spread(values: torch.Tensor, times: int, units: int) -> torch.Tensor:
-    """`values` `[batch, n]` of a stream whose units last `times` units of time, for each of `units`: the last one goes
-    on where there are too few."""
-    repeated = values.repeat_interleave(times, dim=1)[:, :units]
-    return F.pad(repeated[:, None].float(), (0, units - repeated.shape[1]), mode="replicate")[:, 0].to(values.dtype)

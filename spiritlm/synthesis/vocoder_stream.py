@@ -9,30 +9,8 @@ from __future__ import annotations
 
 import torch
 
+from spiritlm.synthesis.harmonics import SourceStream
 from spiritlm.synthesis.hift import F0Predictor, Hift
-from spiritlm.synthesis.noise import noise_at
-
-SAMPLES_OF_NOISE = 4096
-"""That are drawn at a time."""
-
-
-class SourceStream:
-    """Fundamental frequencies in, the source of the vocoder out."""
-
-    def __init__(self, hift: Hift) -> None:
-        self._harmonics, self._sample = hift.m_source, 0
-        device = hift.window.device
-        self._phase = torch.zeros(1, hift.shape.harmonics + 1, dtype=torch.float64, device=device)
-
-    def push(self, f0: torch.Tensor) -> torch.Tensor:
-        """Hz `[1, frames]` -> `[1, 1, samples]`."""
-        shape = self._harmonics.shape
-        start, stop = self._sample, self._sample + f0.shape[1] * shape.hop
-        noise = noise_at(start, stop, shape.harmonics + 1, SAMPLES_OF_NOISE).transpose(1, 2).to(f0.device)
-        source = self._harmonics(f0, self._phase, noise)
-        self._phase = (self._phase + shape.hop * self._harmonics.turns(f0).sum(1)) % 1
-        self._sample = stop
-        return source
 
 
 class VocoderStream:
@@ -41,10 +19,10 @@ class VocoderStream:
     def __init__(self, hift: Hift) -> None:
         self.hift = hift.eval()
         shape, device = hift.shape, hift.window.device
-        self._source_stream = SourceStream(hift)
+        self._source_stream = SourceStream(hift.m_source)
         self._mel = torch.zeros(1, shape.mels, 0, device=device)
         """From frame `_first` on."""
-        self._source = torch.zeros(1, 1, 0, device=device)
+        self._source = torch.zeros(1, 1 + shape.bank, 0, device=device)
         """Likewise, as far as it is known."""
         self._first = self._sourced = self._spoken = 0
         """Frames: that are forgotten, that have a source, whose samples are given out."""

@@ -17,6 +17,7 @@ import numpy as np
 from spiritlm.tokens.emit import Document, Row, emit, empty_row, ids_of
 from spiritlm.tokens.interleave import SPEECH, TEXT, Span, deduplicate
 from spiritlm.tokens.samplers import ANSWER, ASR, GOES_ON, NEW_DOCUMENT, SPANS, TTS
+from spiritlm.tokens.streams import Prosody, in_force
 from spiritlm.tokens.vocabulary import Vocabulary
 
 RATES = (25.0, 12.5, 1.0)
@@ -96,10 +97,15 @@ class Segment:
     """Empty for speech."""
     units: np.ndarray
     """Semantic units int64 `[n]`, deduplicated where the layout's are; empty for text."""
+    prosody: Prosody | None = None
+    """Pitch and style of each of them, where the vocabulary has both."""
 
 
-def parse(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segment]:
-    """Segments of a generated sequence, up to the first `</s>`.
+def parse(
+    ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary, before: Sequence[int] | np.ndarray = ()
+) -> list[Segment]:
+    """Segments of a generated sequence, up to the first `</s>`. `before`: what it goes on from, whose last pitch and
+    style hold until others are written; where there are none, unit 0 does.
 
     A segment ends where the kind of token changes, whatever the markers say, so that a model which forgets a
     marker is still understood; markers, `<s>` and padding ids carry nothing themselves.
@@ -111,14 +117,39 @@ def parse(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> list[Segme
     kept = speech | vocabulary.is_text(ids)
     ids, speech = ids[kept], speech[kept]
     cuts = np.flatnonzero(speech[1:] != speech[:-1]) + 1
-    segments = []
+    segments, prosody = [], _last_prosody(np.asarray(before, dtype=np.int64), vocabulary)
     for piece, is_speech in zip(np.split(ids, cuts), np.split(speech, cuts), strict=True):
         if not len(piece):
             continue
         if is_speech[0]:
-            semantic = vocabulary.decode_units(piece[vocabulary.is_unit(piece)])
-            merged = deduplicate(semantic)[0] if vocabulary.layout.deduplicate else semantic
-            segments.append(Segment(SPEECH, "", merged))
+            segments.append(_spoken(np.concatenate([prosody, piece]), vocabulary))
+            prosody = _last_prosody(np.concatenate([prosody, piece]), vocabulary)
         else:
             segments.append(Segment(TEXT, vocabulary.decode_text(piece), np.zeros(0, dtype=np.int64)))
     return segments
+
+
+def _last_prosody(ids: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """Ids of the last pitch and the last style unit among `ids`, of unit 0 where there is none; empty where the
+    vocabulary has not both."""
+    if not {"pitch", "style"} <= set(vocabulary.blocks):
+        return np.zeros(0, np.int64)
+    firsts = [vocabulary.encode_units(np.zeros(1), name) for name in ("pitch", "style")]
+    said = [ids[vocabulary.is_unit(ids, name)] for name in ("pitch", "style")]
+    return np.concatenate([np.concatenate(both)[-1:] for both in zip(firsts, said, strict=True)])
+
+
+def _spoken(ids: np.ndarray, vocabulary: Vocabulary) -> Segment:
+    streams = {name: vocabulary.is_unit(ids, name) for name in vocabulary.blocks}
+    names = np.array(list(streams))[np.argmax(list(streams.values()), axis=0)]
+    values = [int(vocabulary.decode_units([id], name)[0]) for id, name in zip(ids.tolist(), names, strict=True)]
+    said = in_force(list(zip(names.tolist(), values, strict=True)), repeat=False, style=0)
+    semantic = np.array(said["semantic"], np.int64)
+    begins = np.arange(len(semantic))
+    if vocabulary.layout.deduplicate:
+        semantic, durations = deduplicate(semantic)
+        begins = np.cumsum(durations) - durations
+    if not {"pitch", "style"} <= set(vocabulary.blocks):
+        return Segment(SPEECH, "", semantic)
+    prosody = Prosody(*(np.array(said[name], np.int64)[begins] for name in ("pitch", "style")))
+    return Segment(SPEECH, "", semantic, prosody)

@@ -190,6 +190,12 @@ def in_force(
     return {name: [row[column] for row in rows] for column, name in enumerate(streams)}
 
 
+def at_units(stream: np.ndarray, rate: float, unit_rate: float, places: np.ndarray) -> np.ndarray:
+    """The unit of a stream of `rate` Hz at the beginning of each of the units `places` of `unit_rate` Hz, int64; the
+    last one goes on."""
+    return stream[np.minimum(len(stream) - 1, (places * rate / unit_rate + 1e-6).astype(np.int64))].astype(np.int64)
+
+
 def chunk_lengths(samples: int, longest: int = LONGEST_CHUNK, shortest: int = SHORTEST_CHUNK) -> list[int]:
     """Lengths of the pieces of a waveform that are encoded apart; a last piece under `shortest` is dropped."""
     lengths = [min(longest, samples - start) for start in range(0, samples, longest)]

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from spiritlm.errors import InputError
+from spiritlm.tokens.streams import Prosody, at_units
 
 Precision = Literal["fp32", "bf16"]
 
@@ -31,6 +32,14 @@ class UnitStreams:
     semantic: UnitStream
     pitch: UnitStream | None = None
     style: UnitStream | None = None
+
+    @property
+    def prosody(self) -> Prosody | None:
+        """Pitch and style at each semantic unit; None where one of them is not there."""
+        if self.pitch is None or self.style is None:
+            return None
+        places = np.arange(len(self.semantic.values))
+        return Prosody(*(at_units(s.values, s.rate, self.semantic.rate, places) for s in (self.pitch, self.style)))
 
     def items(self) -> list[tuple[str, UnitStream]]:
         """The streams that are there, by name."""

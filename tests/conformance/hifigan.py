@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from conformance.registry import Case, kind
 from safetensors.torch import load_file
@@ -9,7 +10,8 @@ from safetensors.torch import load_file
 from spiritlm.run.weights import load_weights
 from spiritlm.synthesis.published import current_names
 from spiritlm.synthesis.published_hifigan import published_hifigan
-from spiritlm.synthesis.unit_hifigan import UnitHifigan, spread
+from spiritlm.synthesis.unit_hifigan import UnitHifigan
+from spiritlm.tokens.streams import at_units
 
 TOLERANCE, LONG_TOLERANCE = 1e-4, 1e-3
 Tensors = dict[str, torch.Tensor]
@@ -38,7 +40,9 @@ def spirit_hifigan_base(case: Case) -> None:
 
     def speak(units: torch.Tensor, voice: tuple[int, int], lasting: torch.Tensor | None = None) -> torch.Tensor:
         units = units if lasting is None else units.repeat_interleave(lasting)
-        return network(units[None], speakers=torch.tensor([voice[0]]), styles=torch.tensor([voice[1]]))[0]
+        return network(network.embed(units[None], speakers=torch.tensor([voice[0]]), styles=torch.tensor([voice[1]])))[
+            0
+        ]
 
     def paced(units: torch.Tensor, voice: tuple[int, int]) -> torch.Tensor:
         return speak(units, voice, network.durations(units[None])[0])
@@ -63,11 +67,16 @@ def spirit_hifigan_expressive(case: Case) -> None:
     _durations(case, network, io)
 
     def speak(units: torch.Tensor, pitch: torch.Tensor, style: torch.Tensor, speaker: int) -> torch.Tensor:
-        return network(units[None], pitch[None], style[None], torch.tensor([speaker]))[0]
+        return network(network.embed(units[None], pitch[None], style[None], torch.tensor([speaker])))[0]
 
-    code, style = io["code"], spread(io["style_code_1hz"][None], shape.style_hop // shape.hop, len(io["code"]))[0]
-    times = shape.pitch_hop // shape.hop
-    pitch, short = (spread(io[name][None], times, len(code))[0] for name in ("f0_code_12hz", "f0_code_short"))
+    code, config = io["code"], case.read("config.json")
+
+    def spread(name: str, hop: str) -> torch.Tensor:
+        rates = (1.0, round(config[hop] / shape.hop))
+        return torch.from_numpy(at_units(io[name].numpy(), *rates, np.arange(len(code))))
+
+    style = spread("style_code_1hz", "style_hop_size")
+    pitch, short = (spread(name, "f0_hop_size") for name in ("f0_code_12hz", "f0_code_short"))
     lasting = network.durations(io["code_dedup"][None])[0]
     names = ("code_dedup", "f0_code_per_unit", "style_code_per_unit")
     found = {

@@ -35,7 +35,7 @@ def run(stages: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess
 
 
 def test_recordings_stand_beside_what_is_made_of_them(stages: Path, decoder: Path, tmp_path: Path) -> None:
-    done = run(stages, tmp_path, f"decoders.flow={decoder}", "sentences=2", "pictures=1")
+    done = run(stages, tmp_path, f'decoders={{flow="{decoder}"}}', "sentences=2", "pictures=1")
     assert done.returncode == 0, done.stderr
     results = read_json(tmp_path / "results.json")
     assert set(results["rows"]) == {"recording", "flow"} and results["sentences"] == 2
@@ -47,5 +47,5 @@ def test_recordings_stand_beside_what_is_made_of_them(stages: Path, decoder: Pat
 
 
 def test_speakers_that_are_not_there(stages: Path, decoder: Path, tmp_path: Path) -> None:
-    done = run(stages, tmp_path, f"decoders.flow={decoder}", 'speakers=["nobody"]')
+    done = run(stages, tmp_path, f'decoders={{flow="{decoder}"}}', 'speakers=["nobody"]')
     assert done.returncode == 2 and "has no sentence of the speakers asked for" in done.stderr

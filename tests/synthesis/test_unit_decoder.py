@@ -17,7 +17,7 @@ from spiritlm.tokens.streams import Prosody
 
 SIZES = {
     "units": 30, "embedding": 8, "channels": 16, "up_rates": (4, 4), "up_kernels": (8, 8), "kernels": (3, 5),
-    "dilations": ((1, 3), (1, 2)), "pitch_hop": 32, "style_hop": 160, "duration_width": 8,
+    "dilations": ((1, 3), (1, 2)), "duration_width": 8,
 }  # fmt: skip
 VOICES = {"speakers": ("kal", "slt"), "default_speaker": 1}
 BASE = UnitDecoderConfig(
@@ -29,6 +29,9 @@ EXPRESSIVE = UnitDecoderConfig(
 )  # fmt: skip
 
 
+VOICED = EXPRESSIVE.model_copy(update={"shape": EXPRESSIVE.shape.model_copy(update={"harmonics": 4, "f0_width": 8})})
+
+
 def decoder_of(config: UnitDecoderConfig) -> UnitDecoder:
     torch.manual_seed(0)
     model = UnitHifigan(config.shape)
@@ -37,6 +40,9 @@ def decoder_of(config: UnitDecoderConfig) -> UnitDecoder:
             torch.nn.init.normal_(parameter, std=0.3)
     if model.dur_predictor is not None:
         torch.nn.init.constant_(model.dur_predictor.proj.bias, 1.0)
+    if config.shape.harmonics:
+        torch.nn.init.constant_(model.f0_predictor.last.bias, 1.0)
+        torch.nn.init.constant_(model.m_source.l_linear.weight, 3.0)
     return UnitDecoder(model, config)
 
 
@@ -47,8 +53,8 @@ def prosody_of(units: np.ndarray) -> Prosody:
 UNITS = np.random.default_rng(0).integers(30, size=60)
 
 
-@pytest.mark.parametrize("config", [BASE, EXPRESSIVE], ids=["base", "expressive"])
-@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("config", [BASE, EXPRESSIVE, VOICED], ids=["base", "expressive", "voiced"])
+@settings(max_examples=8, deadline=None)
 @given(cuts=st.lists(st.integers(0, 60), max_size=12), timed=st.booleans())
 def test_a_stream_gives_what_decode_gives(config: UnitDecoderConfig, cuts: list[int], timed: bool) -> None:
     shape = config.shape.model_copy(update={"duration_width": 8 if timed else 0})
@@ -89,6 +95,13 @@ def test_pitch_and_style_units_are_heard() -> None:
     sad = decoder.decode(UNITS, prosody=told._replace(style=0 * UNITS + 1))
     assert not np.array_equal(wave, sad)
     assert np.array_equal(sad, decoder.decode(UNITS, style="sad", prosody=told))
+
+
+def test_the_source_is_heard() -> None:
+    decoder, told = decoder_of(VOICED), prosody_of(UNITS)
+    wave = decoder.decode(UNITS, prosody=told)
+    torch.nn.init.constant_(decoder.model.f0_predictor.last.bias, 1.2)
+    assert np.abs(decoder.decode(UNITS, prosody=told) - wave).max() > 1e-3
 
 
 def test_pitch_is_shifted_to_the_nearest_unit() -> None:

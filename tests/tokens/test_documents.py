@@ -116,6 +116,20 @@ def test_parsing_speech_with_pitch_and_style(expressive_vocabulary: Vocabulary) 
     hu, pi, st_ = (v.blocks[stream].start for stream in STREAMS)
     found = parse([*v.opening(SPEECH), st_, pi + 3, hu + 4, pi + 5, hu + 4, hu + 6, st_ + 1], v)
     assert [(s.modality, s.units.tolist()) for s in found] == [(SPEECH, [4, 6])]
+    assert found[0].prosody is not None
+    assert (found[0].prosody.pitch.tolist(), found[0].prosody.style.tolist()) == ([3, 5], [0, 0])
+
+
+def test_pitch_and_style_go_on_from_what_was_said_before(expressive_vocabulary: Vocabulary) -> None:
+    v = expressive_vocabulary
+    hu, pi, st_ = (v.blocks[stream].start for stream in STREAMS)
+    text = [*v.opening(TEXT), *v.encode_text("Tom went"), *v.opening(SPEECH)]
+    found = parse([hu + 4, pi + 5, hu + 6, *text, hu + 1], v, before=[v.bos, st_ + 2, pi + 3, hu + 9])
+    prosodies = [s.prosody for s in found if s.prosody is not None]
+    assert [p.pitch.tolist() for p in prosodies] == [[3, 5], [5]]
+    assert [p.style.tolist() for p in prosodies] == [[2, 2], [2]]
+    (alone,) = parse([hu + 4], v)
+    assert alone.prosody is not None and alone.prosody.pitch.tolist() == alone.prosody.style.tolist() == [0]
 
 
 @given(st.lists(st.integers(0, 500), max_size=60))
@@ -123,6 +137,8 @@ def test_anything_can_be_parsed(expressive_vocabulary: Vocabulary, ids: list[int
     for segment in parse(ids, expressive_vocabulary):
         assert segment.text == "" if segment.modality == SPEECH else len(segment.units) == 0
         assert np.all(segment.units[1:] != segment.units[:-1])
+        if segment.prosody is not None:
+            assert len(segment.prosody.pitch) == len(segment.prosody.style) == len(segment.units)
 
 
 @st.composite
