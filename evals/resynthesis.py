@@ -257,10 +257,10 @@ class Kept:
         self.style = style if isinstance(style, StyleTokenizer) and style.config.labels else None
         self.pitch = pitch if isinstance(pitch, PitchTokenizer) and pitch.config.normalization == "none" else None
         root, known = corpus_root(recipe.speech), defaultdict[str, list[np.ndarray]](list)
-        for document in read_manifest(recipe.speech, "train"):
+        for document in read_manifest(recipe.speech, "train") if recipe.swapped else ():
             if document.speaker in speakers and len(known[document.speaker]) < VOICE_RECORDINGS:
                 known[document.speaker].append(read_audio(root / document.audio, SAMPLE_RATE))
-        self.nearest = NearestVoice(known) if len(known) > 1 and recipe.swapped else None
+        self.nearest = NearestVoice(known) if len(known) > 1 else None
 
     def figures(self, row: Row, sentences: Sequence[Said]) -> dict[str, Any]:
         """`style_kept` and `speaker_heard`: shares of sentences; `pitch_followed`: correlation of F0 with what pitch
@@ -280,8 +280,10 @@ class Kept:
                 pairs.append((asked[:length], made[:length]))
             found["pitch_followed"] = as_json(f0_correlation(pairs))
         if self.nearest is not None:
-            pairs_of = zip(row.aligned, row.speakers, strict=True)
-            found["speaker_heard"] = _share([self.nearest(wave) == speaker for wave, speaker in pairs_of])
+            asked_of = zip(row.aligned, row.speakers, strict=True)
+            found["speaker_heard"] = _share(
+                [self.nearest(wave) == speaker for wave, speaker in asked_of if speaker in self.nearest.names]
+            )
         return found
 
 

@@ -120,28 +120,28 @@ def _generate(options: argparse.Namespace) -> None:
     from spiritlm.inference.transcript import transcript
     from spiritlm.run.files import write_text
     from spiritlm.synthesis.protocol import check_voice
-    from spiritlm.synthesis.unit_decoder import shifted
+    from spiritlm.synthesis.unit_decoder import shift_pitch
 
     model = SpeechTextLM.from_pretrained(options.model)
     if model.voice is None:
-        if options.output == "speech" or options.speaker is not None or options.style is not None:
+        if options.output == "speech" or options.speaker or options.style or options.pitch_shift:
             raise InputError(f"{options.model}: has no voice; ask for --output text, or any")
         print("the model has no voice: speech it answers with stays units")
     else:
         check_voice(model.voice, options.speaker, options.style)
-        shifted(model.voice, None, options.pitch_shift)
+        shift_pitch(model.voice, None, options.pitch_shift)
     rate = model.ears.sample_rate
     prompt = [
         Speech(read_audio(Path(value), rate), rate) if kind == "speech" else value for kind, value in options.prompt
     ]
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p, options.seed)
     segments = model.generate(prompt, options.output, sampling)
-    wave = np.zeros(0, np.float32)
-    if model.voice is not None:
-        wave = model.speak(segments, options.speaker, options.style, options.pitch_shift)
     text = transcript(segments)
     write_text(out.with_name(out.name + ".txt"), text + "\n")
     print(text)
+    wave = np.zeros(0, np.float32)
+    if model.voice is not None:
+        wave = model.speak(segments, options.speaker, options.style, options.pitch_shift)
     wav = out.with_name(out.name + ".wav")
     wav.unlink(missing_ok=True)
     if model.voice is not None and len(wave):
@@ -159,7 +159,7 @@ def _speak(options: argparse.Namespace) -> None:
     from spiritlm.synthesis.loading import load_speech_decoder
     from spiritlm.synthesis.protocol import as_given
     from spiritlm.synthesis.timing import timed_stream
-    from spiritlm.synthesis.unit_decoder import shifted
+    from spiritlm.synthesis.unit_decoder import shift_pitch
     from spiritlm.tokens.units_text import read_units
 
     try:
@@ -170,7 +170,7 @@ def _speak(options: argparse.Namespace) -> None:
     units, prosody = read_units(text, str(options.tokens))
     decoder = load_speech_decoder(options.voice)
     units, _, prosody = as_given(decoder, units, prosody)
-    prosody = shifted(decoder, prosody, options.pitch_shift)
+    prosody = shift_pitch(decoder, prosody, options.pitch_shift)
     if options.stream:
         spoken = timed_stream(decoder, units, options.block, options.speaker, options.style, prosody)
         wave, rate = spoken.wave, decoder.sample_rate

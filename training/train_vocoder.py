@@ -98,8 +98,8 @@ class TrainVocoderRecipe(StageRecipe):
                     f"a window of {size} samples: expected 16 to less than twice the crop's {self.samples}"
                 )
         if self.hifigan is None:
-            if self.units or self.store or self.expressive or self.label:
-                raise ValueError("units, store, expressive, label: expected with [hifigan] alone")
+            if self.units or self.store or self.expressive or self.label or self.default_speaker:
+                raise ValueError("units, store, expressive, label, default_speaker: expected with [hifigan] alone")
             return self
         if self.model is not None or not self.units or not self.store:
             raise ValueError("[hifigan]: expected with units and store, and without [model]")
@@ -163,7 +163,7 @@ def _distances(recipe: TrainVocoderRecipe) -> list[VocoderMel]:
 
 
 def _from_mel(
-    recipe: TrainVocoderRecipe, stage: Stage, documents: Sequence[SpokenDocument], crops: Crops, rejects: Rejects
+    recipe: TrainVocoderRecipe, _: Stage, documents: Sequence[SpokenDocument], crops: Crops, rejects: Rejects
 ) -> FromMel:
     config = validate_recipe(VocoderConfig, {"mel": recipe.mel, "shape": recipe.model or HiftShape()}, "recipe")
     root = corpus_root(recipe.speech)
@@ -189,9 +189,13 @@ def _from_units(
             f"hifigan.up_rates: {recipe.hifigan.hop} samples a unit; units of {rates[0]:g} Hz at "
             f"{recipe.hifigan.sample_rate} Hz have {recipe.hifigan.sample_rate / rates[0]:g}"
         )
+    if recipe.default_speaker:
+        require_speakers([recipe.default_speaker], {d.speaker for d in documents}, recipe.speech)
     found = sorted({d.speaker for d in documents}, key=lambda name: (name != recipe.default_speaker, name))
     styles = Styles(recipe, documents)
     train = _told(recipe, "train", found, styles)
+    if not train:
+        raise InputError(f"store = {recipe.store}: holds no units of {', '.join(found)}")
     table: dict[str, Any] = {
         **dict(recipe.hifigan),
         "units": sizes["semantic"],
@@ -203,14 +207,14 @@ def _from_units(
     typical: tuple[int, ...] = ()
     heard: tuple[float, ...] = ()
     if recipe.expressive:
-        typical = styles.units(train, rates[2], sizes["style"])
-        some = train[:: max(1, len(train) // recipe.pitch_recordings)]
+        typical = styles.units(train, rates, sizes["style"])
+        some = [train[i] for i in np.unique(np.linspace(0, len(train) - 1, recipe.pitch_recordings).astype(int))]
         heard = pitch_hertz(some, rates[1], sizes["pitch"], recipe.mel.sample_rate)
     shape = validate_recipe(UnitHifiganShape, table, "hifigan")
     table = {"shape": shape, "speakers": found, "styles": styles.names, "style_units": typical, "pitch_hertz": heard}
     config = validate_recipe(UnitDecoderConfig, table, "recipe")
     dev = _told(recipe, "dev", found, styles) if "dev" in splits_of(recipe.speech) else []
-    unit_crops = UnitWaveCrops(crops, train, rates, recipe.most_runs, rejects)
+    unit_crops = UnitWaveCrops(crops, train, rates, recipe.most_runs, 2 * (shape.duration_kernel // 2), rejects)
     return FromUnits(config, unit_crops, dev[: recipe.dev_recordings], recipe.duration_weight, recipe.weights.f0)
 
 
@@ -226,30 +230,28 @@ class Styles:
         return {str(d.audio): label_spans(d, self.label) for d in documents} if self.label else {}
 
     def numbers(self, split: str, records: Sequence[Record], units: Sequence[int], rate: float) -> list[np.ndarray]:
-        """Of each of so many `units` of each record, the place of its style in `names`; one that is not among them is
-        the first. Zeros where nothing has a name."""
-        spans, rows = self._spans(read_manifest(self.corpus, split)), []
+        """Of each of so many `units` of each record, the place of its style in `names`; of one that is not among them,
+        the first. Zeros without a label."""
+        used, places = {record.audio for record in records}, {name: n for n, name in enumerate(self.names)}
+        spans, rows = self._spans([d for d in read_manifest(self.corpus, split) if str(d.audio) in used]), []
         for record, n in zip(records, units, strict=True):
-            places = np.zeros(n, np.int64)
-            if self.names:
-                own = [s._replace(start=s.start - record.start, end=s.end - record.start) for s in spans[record.audio]]
-                known = [
-                    name if name in self.names else self.names[0]
-                    for name in labels_of_units(own, n, rate, record.duration)
-                ]
-                places = np.array([self.names.index(name) for name in known], np.int64)
-            rows.append(places)
+            own = [
+                s._replace(start=s.start - record.start, end=s.end - record.start) for s in spans.get(record.audio, ())
+            ]
+            labels = labels_of_units(own, n, rate, record.duration) if own else [""] * n
+            rows.append(np.array([places.get(label, 0) for label in labels], np.int64))
         return rows
 
-    def units(self, recordings: Sequence[Told], rate: float, style_units: int) -> tuple[int, ...]:
-        """The style unit of `rate` Hz that each name is best told by: often met with it, and seldom with others."""
+    def units(self, recordings: Sequence[Told], rates: Sequence[float], style_units: int) -> tuple[int, ...]:
+        """The style unit that each name is best told by: often met with it, and seldom with others. `rates`: Hz, of
+        semantic, pitch and style units."""
         counts = np.zeros((style_units, len(self.names)))
-        for told in recordings:
-            style = told.document.style
-            middles = np.minimum(len(told.styles) - 1, (np.arange(len(style)) + 0.5) * len(told.styles) / len(style))
-            np.add.at(counts, (style, told.styles[middles.astype(np.int64)]), 1)
+        for told in recordings if self.names else ():
+            middles = (np.arange(len(told.document.style)) + 0.5) * rates[0] / rates[2]
+            places = np.minimum(len(told.styles) - 1, middles.astype(np.int64))
+            np.add.at(counts, (told.document.style, told.styles[places]), 1)
         typical = counts**2 / np.maximum(1, counts.sum(axis=1, keepdims=True))
-        return tuple(typical.argmax(axis=0).tolist()) if self.names else ()
+        return tuple(typical.argmax(axis=0).tolist())
 
 
 def _told(recipe: TrainVocoderRecipe, split: str, speakers: Sequence[str], styles: Styles) -> list[Told]:

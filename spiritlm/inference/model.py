@@ -20,7 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from spiritlm.errors import InputError
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.protocol import SpeechDecoder, as_given
-from spiritlm.synthesis.unit_decoder import shifted
+from spiritlm.synthesis.unit_decoder import shift_pitch
 from spiritlm.tokens.documents import Segment, parse, span_ids
 from spiritlm.tokens.emit import document_of
 from spiritlm.tokens.interleave import SPEECH, TEXT, Span
@@ -193,5 +193,5 @@ class SpeechTextLM:
         waves = [np.zeros(0, dtype=np.float32)]
         for segment in spoken:
             units, _, prosody = as_given(voice, segment.units, segment.prosody)
-            waves.append(voice.decode(units, speaker, style, shifted(voice, prosody, pitch_shift)))
+            waves.append(voice.decode(units, speaker, style, shift_pitch(voice, prosody, pitch_shift)))
         return np.concatenate(waves)

@@ -18,6 +18,7 @@ from torch import nn
 from spiritlm.audio.f0 import track_frames
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.vocoder_mel import vocoder_log_mel
+from spiritlm.errors import InputError
 from spiritlm.pipelines.wave_crops import Told, UnitWaveCrops, WaveCrops
 from spiritlm.run.fit import Batch
 from spiritlm.synthesis.adversarial import Made
@@ -25,7 +26,10 @@ from spiritlm.synthesis.hift import Hift
 from spiritlm.synthesis.unit_decoder import UnitDecoder, UnitDecoderConfig
 from spiritlm.synthesis.unit_hifigan import F0_PLACES, UnitHifigan
 from spiritlm.synthesis.vocoder import VocoderConfig, save_vocoder, speak
-from spiritlm.tokens.streams import Prosody, at_units
+from spiritlm.tokens.streams import prosody_at
+
+PER_PITCH_UNIT = 8
+"""Places in a pitch unit where F0 is looked at."""
 
 
 class Spoken(NamedTuple):
@@ -40,6 +44,9 @@ class Spoken(NamedTuple):
 
 class Vocoder(Protocol):
     """What `training/train_vocoder.py` trains."""
+
+    @property
+    def crops(self) -> WaveCrops | UnitWaveCrops: ...
 
     @property
     def dev(self) -> Sequence[object]:
@@ -145,7 +152,7 @@ class FromUnits:
             losses["f0"] = (network.f0_predictor(embedded) - batch["f0"]).abs().mean()
             total = total + self.f0_weight * losses["f0"]
         if network.dur_predictor is not None:
-            runs = network.dict(batch["runs"])
+            runs = network.dict(batch["runs"]) * (batch["durations"] > 0)[..., None]
             losses["duration"] = network.dur_predictor.loss(runs, batch["durations"], batch["whole"])
             total = total + self.duration_weight * losses["duration"]
         return Made(network(embedded, source), losses, total)
@@ -154,8 +161,9 @@ class FromUnits:
         assert isinstance(network, UnitHifigan)
         decoder, told = UnitDecoder(network, self.config), self.dev[number]
         units = told.document.semantic.astype(np.int64)
-        prosody = prosody_of(told, self.crops.rates) if decoder.expressive else None
-        style = decoder.styles[int(told.styles[0])] if decoder.config.shape.styles else None
+        streams = told.document.pitch, told.document.style
+        prosody = prosody_at(*streams, self.crops.rates, np.arange(len(units))) if decoder.expressive else None
+        style = decoder.styles[int(told.styles[len(units) // 2])] if decoder.config.shape.styles else None
         started = time.monotonic()
         spoken = decoder.decode(units, decoder.speakers[told.speaker], style, prosody, np.ones_like(units))
         seconds = time.monotonic() - started
@@ -168,20 +176,17 @@ class FromUnits:
         UnitDecoder(network, self.config).save_pretrained(folder)
 
 
-def prosody_of(told: Told, rates: Sequence[float]) -> Prosody:
-    """Of each unit of a recording. `rates`: Hz, of semantic, pitch and style units."""
-    places = np.arange(len(told.document.semantic))
-    streams = (told.document.pitch, told.document.style)
-    return Prosody(*(at_units(s, rate, rates[0], places) for s, rate in zip(streams, rates[1:], strict=True)))
-
-
 def pitch_hertz(recordings: Sequence[Told], rate: float, pitch_units: int, sample_rate: int) -> tuple[float, ...]:
     """Mean F0 of each pitch unit of `rate` Hz over the frames of `recordings` that are voiced, in octaves; 0 for a unit
-    that is mostly unvoiced, or nowhere. `sample_rate`: at which recordings are read."""
+    that is mostly unvoiced, or nowhere. `sample_rate`: at which recordings are read; those that cannot be are passed
+    over."""
     octaves, voiced, met = np.zeros(pitch_units), np.zeros(pitch_units), np.zeros(pitch_units)
     for told in recordings:
         pitch = told.document.pitch.astype(np.int64)
-        wave = read_audio(told.audio, sample_rate, told.start, told.start + len(pitch) / rate)
+        try:
+            wave = read_audio(told.audio, sample_rate, told.start, told.start + len(pitch) / rate)
+        except InputError:
+            continue
         f0 = track_frames(wave, sample_rate, PER_PITCH_UNIT * rate, PER_PITCH_UNIT * len(pitch))
         units = np.repeat(pitch, PER_PITCH_UNIT)
         met += np.bincount(units, minlength=pitch_units)
@@ -190,7 +195,3 @@ def pitch_hertz(recordings: Sequence[Told], rate: float, pitch_units: int, sampl
     known = (voiced > met / 2) & (voiced > 0)
     hertz = np.where(known, 2.0 ** (octaves / np.maximum(voiced, 1)), 0.0)
     return tuple(float(round(value, 1)) for value in hertz)
-
-
-PER_PITCH_UNIT = 8
-"""Places in a pitch unit where F0 is looked at."""

@@ -15,7 +15,7 @@ from spiritlm.run.fit import Batch
 from spiritlm.run.rejects import Rejects
 from spiritlm.synthesis.crops import runs_of
 from spiritlm.tokens.emit import Document
-from spiritlm.tokens.streams import at_units
+from spiritlm.tokens.streams import prosody_at
 
 PIECE_SECONDS = 4.0
 """Of a recording, that a crop is cut from."""
@@ -92,20 +92,27 @@ class UnitWaveCrops:
     """Of recordings, beginning with a unit, beside all that is told of each unit."""
 
     def __init__(
-        self, crops: Crops, recordings: Sequence[Told], rates: Sequence[float], most_runs: int, rejects: Rejects
+        self,
+        crops: Crops,
+        recordings: Sequence[Told],
+        rates: Sequence[float],
+        most_runs: int,
+        heard: int,
+        rejects: Rejects,
     ) -> None:
-        """`rates`: Hz, of semantic, pitch and style units; `most_runs`: equal units whose durations are learnt of a
-        crop. Recordings shorter than a crop are left out; raises `InputError` where all are."""
-        self.crops, self.rates, self.most_runs = crops, rates, most_runs
+        """`rates`: Hz, of semantic, pitch and style units; `most_runs`: runs of equal units whose durations are learnt
+        of a crop, and `heard`: runs on either side that a duration hears. Recordings shorter than a crop are left out;
+        raises `InputError` where all are."""
+        self.crops, self.rates, self.most_runs, self.heard = crops, rates, most_runs, heard
         self.units = round(crops.seconds * rates[0])
         longest = max(self.units, int(PIECE_SECONDS * rates[0]))
         self.pieces: list[tuple[Told, int, int]] = []
         """A recording, and the first and last unit of a piece of it."""
         for told in recordings:
             known = len(told.document.semantic)
-            for start in range(0, max(0, known - self.units + 1), longest):
+            for start in range(0, known if known >= self.units else 0, longest):
                 stop = min(known, start + longest)
-                self.pieces.append((told, max(0, min(start, stop - self.units)), stop))
+                self.pieces.append((told, min(start, stop - self.units), stop))
         if not self.pieces:
             raise InputError(f"no recording is as long as a crop of {crops.seconds:g} s")
         stretches = [Stretch(t.audio, t.start + a / rates[0], t.start + b / rates[0]) for t, a, b in self.pieces]
@@ -129,18 +136,22 @@ class UnitWaveCrops:
     def _told(self, told: Told, begin: int) -> dict[str, np.ndarray]:
         document, places = told.document, np.arange(begin, begin + self.units)
         row = {"units": document.semantic[places].astype(np.int64)}
-        for name, stream, rate in (
-            ("pitch", document.pitch, self.rates[1]),
-            ("style_units", document.style, self.rates[2]),
-        ):
-            if rate:
-                row[name] = at_units(stream, rate, self.rates[0], places)
+        if self.rates[1] and self.rates[2]:
+            prosody = prosody_at(document.pitch, document.style, self.rates, places)
+            row |= {"pitch": prosody.pitch, "style_units": prosody.style}
         row |= {"speakers": np.int64(told.speaker), "styles": told.styles[begin + self.units // 2]}  # type: ignore[dict-item]
-        values, durations, whole = runs_of(document.semantic, begin)
-        for name, values_of in (("runs", values), ("durations", durations), ("whole", whole)):
-            cut = values_of[: self.most_runs]
-            row[name] = np.pad(cut, (0, self.most_runs - len(cut)))
+        for name, values in zip(("runs", "durations", "whole"), self._runs(document.semantic, begin), strict=True):
+            row[name] = np.pad(values, (0, self.most_runs - len(values)))
         return row
+
+    def _runs(self, units: np.ndarray, begin: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As of `runs_of`, at most `most_runs`; whole are those that have all around them that is heard of them."""
+        values, durations, whole = (found[: self.most_runs] for found in runs_of(units, begin))
+        if begin:
+            whole[: self.heard] = False
+        if begin + durations.sum() < len(units):
+            whole[-self.heard :] = False
+        return values, durations, whole
 
 
 def _shares(seconds: Sequence[float]) -> np.ndarray:

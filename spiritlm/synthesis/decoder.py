@@ -25,7 +25,7 @@ from spiritlm.synthesis.flow import Flow, FlowConfig, Known
 from spiritlm.synthesis.flow_stream import FlowStream
 from spiritlm.synthesis.hift import Hift
 from spiritlm.synthesis.noise import published_noise
-from spiritlm.synthesis.protocol import check_voice, checked_units, place_of
+from spiritlm.synthesis.protocol import check_voice, checked_durations, checked_units, place_of
 from spiritlm.synthesis.vocoder import VocoderConfig, speak
 from spiritlm.synthesis.vocoder_stream import VocoderStream
 from spiritlm.tokens.streams import Prosody
@@ -113,11 +113,11 @@ class FlowDecoder:
         `decode`."""
         checked = torch.from_numpy(checked_units(units, self.vocabulary_size)).to(self.device)[None]
         voice = self.model.voices.weight[place_of(speaker, self.speakers, "speaker")][None]
-        if self.model.durations is not None:
-            if durations is None:
-                lasting = self.model.durations.durations(self.model.flow.input_embedding(checked))[0]
-            else:
-                lasting = torch.as_tensor(durations, dtype=torch.int64, device=self.device)
+        if durations is not None:
+            lasting = torch.from_numpy(checked_durations(durations, checked.shape[1])).to(self.device)
+            checked = checked.repeat_interleave(lasting, dim=1)
+        elif self.model.durations is not None:
+            lasting = self.model.durations.durations(self.model.flow.input_embedding(checked))[0]
             checked = checked.repeat_interleave(lasting, dim=1)
         if self.config.flow.layout != "causal":
             return self.model.restore(self._whole(checked, voice)).T

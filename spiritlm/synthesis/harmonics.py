@@ -18,8 +18,8 @@ from torch import nn
 from spiritlm.config import Recipe
 from spiritlm.synthesis.noise import noise_at
 
-SAMPLES_OF_NOISE = 4096
-"""That are drawn at a time."""
+SAMPLES_OF_NOISE, SAMPLES_AT_ONCE = 4096, 16_384
+"""That are drawn at a time, and whose phases, in float64, are in memory together."""
 HIGHEST = 0.45
 """Of the sample rate, up to which a harmonic is kept apart."""
 QUIET = -4.6
@@ -123,9 +123,15 @@ class Amplitudes(nn.Module):
         nn.init.constant_(self.conv.bias, QUIET)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
-        """`x` `[batch, channels, frames]`, `sines` `[batch, bank, samples]` -> their sum `[batch, samples]`."""
-        amplitudes = self.conv(x).exp().clamp(max=1)
-        return (F.interpolate(amplitudes, size=sines.shape[2], mode="linear") * sines).sum(1)
+        """`x` `[batch, channels, frames]`, `sines` `[batch, bank, samples]`, a whole number a frame -> their sum
+        `[batch, samples]`."""
+        padded = F.pad(self.conv(x).exp().clamp(max=1), (1, 1), mode="replicate")[..., None]
+        hop = sines.shape[2] // x.shape[2]
+        from_middle = (torch.arange(hop, device=x.device) + 0.5) / hop - 0.5  # of a frame, in frames
+        before, after = (-from_middle).clamp(min=0), from_middle.clamp(min=0)
+        amplitudes = padded[:, :, :-2] * before + padded[:, :, 2:] * after
+        amplitudes = amplitudes + padded[:, :, 1:-1] * (1 - before - after)
+        return (amplitudes.flatten(2) * sines).sum(1)
 
 
 class SourceStream:
@@ -140,6 +146,12 @@ class SourceStream:
 
     def push(self, f0: torch.Tensor) -> torch.Tensor:
         """Hz `[1, frames]` -> `[1, 1 + bank, samples]`."""
+        at_once = max(1, SAMPLES_AT_ONCE // self._harmonics.hop)
+        pieces = [self._piece(piece) for piece in f0.split(at_once, dim=1)]
+        empty = torch.zeros(1, 1 + self._harmonics.shape.bank, 0, device=f0.device)
+        return torch.cat([empty, *pieces], dim=2)
+
+    def _piece(self, f0: torch.Tensor) -> torch.Tensor:
         mixed, hop = self._harmonics.shape.harmonics + 1, self._harmonics.hop
         start, stop = self._sample, self._sample + f0.shape[1] * hop
         noise = noise_at(start, stop, mixed, SAMPLES_OF_NOISE).transpose(1, 2).to(f0.device)

@@ -5,7 +5,7 @@ spectrum into a network that up-samples the mel; its last layer gives magnitudes
 and state names are those of the published `hift.pt` (CosyVoice 1 and GLM-4-Voice at 22.05 kHz, CosyVoice 2 at
 24 kHz).
 In a `causal` network, which our small recipes train, nothing looks ahead but the Fourier transforms, by half of their
-window.
+window, and the amplitudes of a bank of harmonics (see `harmonics.py`), by half of the frame that they are read off.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ class HiftShape(SourceShape):
                     f"up_rates and up_kernels: {rate} and {kernel}: expected rates of at least 2, and kernels as long, "
                     "by an even number where the network is not causal"
                 )
+        if self.bank and (self.loud_stage is None or self.loud_stage == len(self.up_rates) - 1):
+            raise ValueError(f"bank: expected a stage before the last one with frames of at most {COARSE} samples")
         if self.channels % 2 ** len(self.up_rates) or self.fourier_size % (2 * self.fourier_hop):
             raise ValueError("channels: expected a multiple of 2 for every up-sampling; fourier_size, of 2 fourier_hop")
         return self
@@ -83,6 +85,12 @@ class HiftShape(SourceShape):
             reach = -(-(reach + kernel) // rate)
         reach += 3
         return 2 * reach if self.causal else reach
+
+    @property
+    def loud_stage(self) -> int | None:
+        """The first whose frames are of at most `COARSE` samples, off which amplitudes are read."""
+        lasting = [math.prod(self.up_rates[stage + 1 :]) * self.fourier_hop for stage in range(len(self.up_rates))]
+        return next((stage for stage, samples in enumerate(lasting) if samples <= COARSE), None)
 
     @property
     def look_ahead(self) -> int:
@@ -160,9 +168,8 @@ class Hift(nn.Module):
         self.resblocks = ResidualStages(widths[1:], shape.kernels, shape.dilations, shape.causal, Snake)
         self.conv_post = normed_conv(widths[-1], bins, 7, shape.causal)
         self.f0_predictor = F0Predictor(shape.mels, shape.f0_channels, shape.causal)
-        if shape.bank:
-            self.loud_stage = next(i for i, rate in enumerate(left) if shape.fourier_hop * rate <= COARSE)
-            self.amplitudes = Amplitudes(widths[self.loud_stage + 1], shape.bank)
+        if shape.bank and shape.loud_stage is not None:
+            self.amplitudes = Amplitudes(widths[shape.loud_stage + 1], shape.bank)
         self.register_buffer("window", torch.hann_window(shape.fourier_size), persistent=False)
 
     def forward(self, mel: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
@@ -175,7 +182,7 @@ class Hift(nn.Module):
                 x = F.pad(x, (1, 0), mode="reflect")
             x = x + self.source_resblocks[stage](self.source_downs[stage](spectrum))
             x = self.resblocks.mean(stage, x)
-            if shape.bank and stage == self.loud_stage:
+            if shape.bank and stage == shape.loud_stage:
                 voiced = self.amplitudes(x, source[:, 1:])
         wave = self._inverse(self.conv_post(F.leaky_relu(x)))  # here with the slope that ReLUs leak by default
         return (wave + voiced).clamp(-shape.limit, shape.limit)

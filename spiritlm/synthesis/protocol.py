@@ -56,9 +56,10 @@ class SpeechDecoder(Protocol):
         """Speak semantic `units`, int `[n]`; `deduplicated` says which.
 
         Where nobody is asked for, `speaker` and `style` are the decoder's own. `style`, in an expressive decoder, is
-        that of all units, whatever `prosody` says. `durations`, int `[n]` of at least 1, in units of time, replace
-        predicted ones. Returns float32 `[samples]` in [-1, 1]. Raises `InputError` for no units, a unit outside the
-        vocabulary, a speaker or style it does not have, and streams of unequal length.
+        that of all units, whatever `prosody` says. `durations`, int `[n]` of at least 1, say how many units of time
+        each lasts, instead of what is predicted. Returns float32 `[samples]` in [-1, 1]. Raises `InputError` for no
+        units, a unit outside the vocabulary, a speaker or style it does not have, streams of unequal length and
+        durations under 1.
         """
         ...
 
@@ -115,6 +116,16 @@ def checked_units(units: np.ndarray, vocabulary_size: int, kind: str = "unit") -
     if len(outside):
         raise InputError(f"{kind} {outside[0]} is outside the vocabulary: expected 0 to {vocabulary_size - 1}")
     return units
+
+
+def checked_durations(durations: np.ndarray, units: int) -> np.ndarray:
+    """int64 `[units]`. Raises `InputError` for another number of them, or one that is under 1."""
+    durations = np.asarray(durations)
+    if durations.shape != (units,):
+        raise InputError(f"{units} units and durations of shape {list(durations.shape)}: expected as many of each")
+    if durations.dtype.kind not in "iu" or durations.min() < 1:
+        raise InputError("durations: expected integers of at least 1")
+    return durations.astype(np.int64)
 
 
 def place_of(name: str | None, names: Sequence[str], kind: str) -> int:

@@ -23,7 +23,7 @@ from spiritlm.errors import InputError
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 from spiritlm.synthesis.durations import LONGEST
 from spiritlm.synthesis.griffin_lim import griffin_lim
-from spiritlm.synthesis.protocol import SpeechStream, check_voice, checked_units, place_of
+from spiritlm.synthesis.protocol import SpeechStream, check_voice, checked_durations, checked_units, place_of
 from spiritlm.tokens.streams import Prosody
 
 
@@ -177,7 +177,7 @@ class RegressionDecoder:
         if durations is None:
             lengths = self.model.log_durations(encoded).exp().round().clamp(1, LONGEST).long()
         else:
-            lengths = torch.as_tensor(durations, dtype=torch.int64, device=device)[None]
+            lengths = torch.from_numpy(checked_durations(durations, ids.shape[1])).to(device)[None]
         return self.model.restore(self.model.decode(encoded, lengths)[0])
 
     def stream(self, speaker: str | None = None, style: str | None = None) -> SpeechStream:

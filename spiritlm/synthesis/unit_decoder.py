@@ -7,6 +7,7 @@ around it as a sample can hear, so that the pieces are what `decode` gives.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from spiritlm.errors import InputError
 from spiritlm.run.device import training_device
 from spiritlm.run.weights import MODEL_FILE, load_weights, read_config, read_tensors, save_model
 from spiritlm.synthesis.harmonics import SourceStream
-from spiritlm.synthesis.protocol import SpeechDecoder, checked_units, place_of
+from spiritlm.synthesis.protocol import SpeechDecoder, checked_durations, checked_units, place_of
 from spiritlm.synthesis.unit_hifigan import F0_PLACES, F0_REACH, UnitHifigan, UnitHifiganShape
 from spiritlm.tokens.streams import Prosody
 
@@ -83,7 +84,7 @@ class UnitDecoder:
         """See `SpeechDecoder.decode`."""
         voice, told = self.voice(speaker, style), self.told(units, style, prosody)
         if durations is not None:
-            lasting = torch.as_tensor(durations, dtype=torch.int64, device=self.device)
+            lasting = torch.from_numpy(checked_durations(durations, told.shape[1])).to(self.device)
             told = told.repeat_interleave(lasting, dim=1)
         elif self.deduplicated:
             told = told.repeat_interleave(self.model.durations(told[:1])[0], dim=1)
@@ -124,22 +125,21 @@ class UnitDecoder:
         pitch, style_units = (told[1:2], told[2:3]) if self.expressive else (None, None)
         return self.model.embed(told[:1], pitch, style_units, *voice)
 
-    def shifted(self, prosody: Prosody, semitones: float) -> Prosody:
-        """Every voiced pitch unit becomes the one that is nearest to so many semitones above it. Raises `InputError` in
-        a decoder that does not know what its pitch units stand for."""
+    def higher(self, semitones: float) -> np.ndarray:
+        """The pitch unit nearest to so many semitones above each one, int64 `[pitch_units]`; unvoiced ones stay.
+
+        Raises `InputError` in a decoder that does not know what its pitch units stand for."""
         hertz = np.array(self.config.pitch_hertz)
         if not (hertz > 0).any():
             raise InputError("the voice does not know how high its pitch units are: it cannot shift them")
-        voiced = np.flatnonzero(hertz)
-        octaves = np.full(len(hertz), np.nan)
-        octaves[voiced] = np.log2(hertz[voiced])
-        nearest = np.arange(len(hertz))
-        distances = np.abs(octaves[voiced][None] - (octaves[voiced] + semitones / 12)[:, None])
-        nearest[voiced] = voiced[distances.argmin(axis=1)]
-        return prosody._replace(pitch=nearest[checked_units(prosody.pitch, len(hertz), "pitch unit")])
+        nearest, voiced = np.arange(len(hertz)), np.flatnonzero(hertz)
+        octaves = np.log2(hertz[voiced])
+        nearest[voiced] = voiced[np.abs(octaves - (octaves + semitones / 12)[:, None]).argmin(axis=1)]
+        return nearest
 
     def stream(self, speaker: str | None = None, style: str | None = None) -> UnitSpeechStream:
-        """See `SpeechDecoder.stream`. The first samples leave once as many units as a sample can hear are there."""
+        """See `SpeechDecoder.stream`. The first samples leave once all units that they hear, and that the durations and
+        F0 of those hear, are there."""
         return UnitSpeechStream(self, speaker, style)
 
     def save_pretrained(self, folder: Path) -> None:
@@ -154,13 +154,17 @@ class UnitDecoder:
         return cls(load_weights(UnitHifigan(config.shape), read_tensors(path), path), config)
 
 
-def shifted(decoder: SpeechDecoder, prosody: Prosody | None, semitones: float) -> Prosody | None:
-    """`UnitDecoder.shifted` of any decoder; raises `InputError` where there is pitch to shift and it cannot."""
+def shift_pitch(decoder: SpeechDecoder, prosody: Prosody | None, semitones: float) -> Prosody | None:
+    """`prosody` with every voiced pitch unit so much higher. Raises `InputError` where the decoder cannot do that, with
+    nothing to shift too, and for a number that is not finite."""
     if not semitones:
         return prosody
+    if not math.isfinite(semitones):
+        raise InputError(f"a pitch shift of {semitones}: expected a number of semitones")
     if not isinstance(decoder, UnitDecoder) or not decoder.expressive:
         raise InputError("the voice is told no pitch units: its pitch cannot be shifted")
-    return None if prosody is None else decoder.shifted(prosody, semitones)
+    higher = decoder.higher(semitones)
+    return prosody and prosody._replace(pitch=higher[checked_units(prosody.pitch, len(higher), "pitch unit")])
 
 
 class UnitSpeechStream:
@@ -209,7 +213,7 @@ class UnitSpeechStream:
             return np.zeros(0, np.float32)
         source = None if self._source_stream is None else self._source
         wave = self._decoder.model(embedded[:, :, :known], source)[0, self._spoken * hop : stop * hop]
-        gone = max(0, stop - max(self._reach, F0_REACH))
+        gone = max(0, stop - self._reach)
         self._told, self._source, self._spoken = self._told[:, gone:], self._source[:, :, gone * hop :], stop - gone
         return wave.cpu().numpy()
 

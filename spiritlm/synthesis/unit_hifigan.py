@@ -25,6 +25,8 @@ SLOPE = 0.1
 """Of the leaky ReLU."""
 F0_PLACES = 4
 """In a unit, where F0 is predicted."""
+F0_SCALE = 100.0
+"""Hz, where its network says 1."""
 F0_REACH = 3
 """Units on either side that the predictor of F0 hears."""
 
@@ -56,6 +58,8 @@ class HifiganSizes(Recipe):
     def _sizes_fit(self) -> HifiganSizes:
         if len(self.up_rates) != len(self.up_kernels) or len(self.kernels) != len(self.dilations):
             raise ValueError("up_rates and up_kernels, kernels and dilations: expected as many of each")
+        if not self.up_rates or not self.kernels:
+            raise ValueError("up_rates, kernels: expected at least one")
         if any(kernel % 2 == 0 for kernel in (*self.kernels, self.duration_kernel)):
             raise ValueError("kernels, duration_kernel: expected odd numbers")
         for rate, kernel in zip(self.up_rates, self.up_kernels, strict=True):
@@ -113,10 +117,6 @@ class UnitF0(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[batch, inputs, units]` -> `[batch, F0_PLACES * units]`, not negative."""
         return F0_SCALE * self.last(self.layers(x)).transpose(1, 2).flatten(1).abs()
-
-
-F0_SCALE = 100.0
-"""Hz, where the network says 1."""
 
 
 class UnitHifigan(nn.Module):
@@ -192,7 +192,7 @@ class UnitHifigan(nn.Module):
             x = self.resblocks.mean(stage, x)
             if source is not None and stage == self.loud_stage:
                 voiced = self.amplitudes(x, source[:, 1:])
-        wave = torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze(1)  # the last one with the default slope
+        wave = torch.tanh(self.conv_post(F.leaky_relu(x))).squeeze(1).float()  # the last one with the default slope
         return wave if voiced is None else (wave + voiced).clamp(-1, 1)
 
     def durations(self, units: torch.Tensor) -> torch.Tensor:

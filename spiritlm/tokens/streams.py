@@ -196,6 +196,11 @@ def at_units(stream: np.ndarray, rate: float, unit_rate: float, places: np.ndarr
     return stream[np.minimum(len(stream) - 1, (places * rate / unit_rate + 1e-6).astype(np.int64))].astype(np.int64)
 
 
+def prosody_at(pitch: np.ndarray, style: np.ndarray, rates: Sequence[float], places: np.ndarray) -> Prosody:
+    """Pitch and style at semantic units `places`; `rates`: Hz, of semantic, pitch and style units."""
+    return Prosody(*(at_units(s, rate, rates[0], places) for s, rate in ((pitch, rates[1]), (style, rates[2]))))
+
+
 def chunk_lengths(samples: int, longest: int = LONGEST_CHUNK, shortest: int = SHORTEST_CHUNK) -> list[int]:
     """Lengths of the pieces of a waveform that are encoded apart; a last piece under `shortest` is dropped."""
     lengths = [min(longest, samples - start) for start in range(0, samples, longest)]

@@ -13,7 +13,7 @@ _UNIT = re.compile(
     r"[\s,]*(?:\[(?P<stream>Hu|Pi|St)(?P<unit>\d{1,9})\]|<\|audio_(?P<audio>\d{1,9})\|>|"
     r"(?P<number>\d{1,9})(?=[\s,]|$))"
 )
-_EXPECTED = "12, [Hu12] or <|audio_12|>"
+_EXPECTED = "12, [Hu12], <|audio_12|> or [St3][Pi7][Hu12]"
 _BETWEEN = " ,\t\r\n"
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from spiritlm.errors import InputError
-from spiritlm.tokens.streams import Prosody, at_units
+from spiritlm.tokens.streams import Prosody, prosody_at
 
 Precision = Literal["fp32", "bf16"]
 
@@ -38,8 +38,8 @@ class UnitStreams:
         """Pitch and style at each semantic unit; None where one of them is not there."""
         if self.pitch is None or self.style is None:
             return None
-        places = np.arange(len(self.semantic.values))
-        return Prosody(*(at_units(s.values, s.rate, self.semantic.rate, places) for s in (self.pitch, self.style)))
+        rates = (self.semantic.rate, self.pitch.rate, self.style.rate)
+        return prosody_at(self.pitch.values, self.style.values, rates, np.arange(len(self.semantic.values)))
 
     def items(self) -> list[tuple[str, UnitStream]]:
         """The streams that are there, by name."""

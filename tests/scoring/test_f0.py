@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from spiritlm.scoring.f0 import f0_errors
+from spiritlm.scoring.f0 import f0_correlation, f0_errors
 
 
 def test_each_kind_of_error_is_counted() -> None:
@@ -30,3 +30,13 @@ def test_nothing_voiced_is_no_figure() -> None:
     assert math.isnan(found.near.value) and math.isnan(found.cents)
     assert found.voicing.value == 0
     assert math.isnan(f0_errors([]).voicing.value)
+
+
+def test_correlation_is_of_octaves_where_both_are_voiced() -> None:
+    rising = np.linspace(100, 200, 50)
+    octave_higher = np.where(np.arange(50) < 10, 0.0, 2 * rising)
+    assert f0_correlation([(rising, octave_higher)]).value == pytest.approx(1)
+    assert f0_correlation([(rising, 1 / rising), (rising, rising)]).value == pytest.approx(0)
+    few = np.where(np.arange(50) < 40, 0.0, rising)
+    assert f0_correlation([(rising, few), (rising, rising)]).value == pytest.approx(1)
+    assert np.isnan(f0_correlation([(rising, few), (rising, np.full(50, 120.0))]).value)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from spiritlm.errors import InputError
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.protocol import as_given
-from spiritlm.synthesis.unit_decoder import UnitDecoder, UnitDecoderConfig
-from spiritlm.synthesis.unit_hifigan import UnitHifigan, UnitHifiganShape
+from spiritlm.synthesis.unit_decoder import UnitDecoder, UnitDecoderConfig, shift_pitch
+from spiritlm.synthesis.unit_hifigan import F0_REACH, UnitHifigan, UnitHifiganShape
 from spiritlm.tokens.streams import Prosody
 
 SIZES = {
@@ -71,13 +71,16 @@ def test_a_stream_gives_what_decode_gives(config: UnitDecoderConfig, cuts: list[
     assert decoder.deduplicated == timed and (timed or len(wave) == 60 * 16)
 
 
-def test_a_stream_speaks_before_it_ends() -> None:
-    decoder = decoder_of(BASE)
-    stream, shape = decoder.stream(), BASE.shape
-    first = [len(stream.push(UNITS[n : n + 1])) for n in range(60)]
+@pytest.mark.parametrize(("config", "more"), [(BASE, 0), (VOICED, F0_REACH)], ids=["base", "voiced"])
+def test_a_stream_speaks_before_it_ends(config: UnitDecoderConfig, more: int) -> None:
+    decoder, told = decoder_of(config), prosody_of(UNITS)
+    stream, waits = decoder.stream(), config.shape.reach + more
+    first = [
+        len(stream.push(UNITS[n : n + 1], Prosody(told.pitch[n : n + 1], told.style[n : n + 1]))) for n in range(60)
+    ]
     wait = next(n for n, samples in enumerate(first) if samples)
     lasting = decoder.model.durations(torch.from_numpy(UNITS)[None])[0]
-    assert int(lasting[: wait - 1].sum()) > shape.reach >= int(lasting[: wait - 2].sum())
+    assert int(lasting[: wait - 1].sum()) > waits >= int(lasting[: wait - 2].sum())
 
 
 def test_durations_speakers_and_styles_are_heard() -> None:
@@ -106,11 +109,23 @@ def test_the_source_is_heard() -> None:
 
 def test_pitch_is_shifted_to_the_nearest_unit() -> None:
     decoder, told = decoder_of(EXPRESSIVE), Prosody(np.array([0, 1, 2, 3, 4]), np.zeros(5, int))
-    assert decoder.shifted(told, 2).pitch.tolist() == [0, 2, 3, 3, 4]
-    assert decoder.shifted(told, -12).pitch.tolist() == [0, 1, 1, 1, 1]
-    assert decoder.shifted(told, 0).pitch.tolist() == told.pitch.tolist()
-    with pytest.raises(InputError, match="does not know how high"):
-        decoder_of(EXPRESSIVE.model_copy(update={"pitch_hertz": ()})).shifted(told, 2)
+
+    def shifted(semitones: float) -> list[int]:
+        found = shift_pitch(decoder, told, semitones)
+        assert found is not None
+        return found.pitch.tolist()
+
+    assert shifted(2) == [0, 2, 3, 3, 4]
+    assert shifted(-12) == [0, 1, 1, 1, 1]
+    assert shifted(0) == told.pitch.tolist()
+    for unable, message in (
+        (EXPRESSIVE.model_copy(update={"pitch_hertz": ()}), "does not know how high"),
+        (BASE, "is told no pitch units"),
+    ):
+        with pytest.raises(InputError, match=message):
+            shift_pitch(decoder_of(unable), None, 2)
+    with pytest.raises(InputError, match="a pitch shift of nan"):
+        shift_pitch(decoder, told, float("nan"))
 
 
 def test_units_are_given_once_with_what_was_said_when_they_began() -> None:
@@ -155,6 +170,15 @@ def test_errors(units: list[int], speaker: str | None, style: str | None, told: 
         stream = decoder.stream(speaker, style)
         stream.push(given_units, prosody)
         stream.finish()
+
+
+@pytest.mark.parametrize(
+    ("durations", "message"),
+    [([1], "2 units and durations of shape"), ([1, 0], "of at least 1"), ([1.0, 2.0], "expected integers")],
+)
+def test_durations_that_do_not_fit(durations: list, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        decoder_of(BASE).decode(np.array([3, 7]), durations=np.array(durations))
 
 
 @pytest.mark.parametrize(
