@@ -85,7 +85,9 @@ class TrainFlowRecipe(StageRecipe):
     """Of the distance of mel from what the encoder alone says (Matcha-TTS): small models learn faster."""
     duration_weight: NonNegativeFloat = 1.0
     steps: PositiveInt = 10
-    """Of the trained flow."""
+    """Of the trained flow, when it speaks,"""
+    temperature: NonNegativeFloat = 1.0
+    """and the deviation of the noise that it begins with; small models are better understood below 1."""
     dev_recordings: int = 10
     """Recordings of the dev split, of known speakers, that the trained decoder is measured on."""
 
@@ -155,7 +157,13 @@ def _config(
         **dict(recipe.model),
     }
     flow = validate_recipe(FlowConfig, table, "model")
-    return FlowDecoderConfig(flow=flow, vocoder=spoken, speakers=speakers, durations=True, steps=recipe.steps)
+    told: dict[str, Any] = {
+        "speakers": speakers,
+        "durations": True,
+        "steps": recipe.steps,
+        "temperature": recipe.temperature,
+    }
+    return FlowDecoderConfig(flow=flow, vocoder=spoken, **told)
 
 
 def _model(recipe: TrainFlowRecipe, config: FlowDecoderConfig, mean: float, deviation: float) -> UnitsToMel:

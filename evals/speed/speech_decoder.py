@@ -58,12 +58,13 @@ def small_recipe(name: str) -> dict:
 
 def small_decoder() -> FlowDecoder:
     torch.manual_seed(0)
-    vocoder, flow = small_recipe("vocoder"), small_recipe("flow")["model"]
+    vocoder, recipe = small_recipe("vocoder"), small_recipe("flow")
     shape = validate_recipe(HiftShape, vocoder["model"], "model")
     spoken = VocoderConfig(mel=VocoderMel(**vocoder["mel"]), shape=shape)
     table = {"vocabulary_size": 512, "unit_rate": UNIT_RATE, "frame_rate": spoken.mel.frame_rate, "regulator_layers": 0}
-    config = validate_recipe(FlowConfig, table | flow, "model")
-    both = FlowDecoderConfig(flow=config, vocoder=spoken, speakers=("one",), durations=False)
+    config = validate_recipe(FlowConfig, table | recipe["model"], "model")
+    told = {name: recipe[name] for name in ("steps", "temperature") if name in recipe}
+    both = FlowDecoderConfig(flow=config, vocoder=spoken, speakers=("one",), durations=False, **told)
     return FlowDecoder(UnitsToMel(config, 1, durations=False), Hift(shape), both)
 
 
@@ -105,7 +106,7 @@ def in_one_go(decoder: FlowDecoder, units: np.ndarray) -> np.ndarray:
         ids = ids.repeat_interleave(model.durations.durations(flow.input_embedding(ids))[0], dim=1)
     condition = flow.condition(ids).transpose(1, 2)
     known = Known(condition, flow.voice(model.voices.weight[:1]), torch.zeros_like(condition))
-    noise = noise_at(0, condition.shape[2], flow.config.mels).to(decoder.device)
+    noise = decoder.config.temperature * noise_at(0, condition.shape[2], flow.config.mels).to(decoder.device)
     mel = model.restore(flow.solve(noise, known, decoder.config.steps))
     source = SourceStream(decoder.vocoder.m_source).push(decoder.vocoder.f0_predictor(mel))
     return decoder.vocoder(mel, source)[0].cpu().numpy()

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from torch import nn
 
 from spiritlm.audio.vocoder_mel import VocoderMel
@@ -42,6 +42,8 @@ class FlowDecoderConfig(Recipe):
     """Whether units are deduplicated and their durations predicted."""
     steps: PositiveInt = 10
     """Of the flow."""
+    temperature: NonNegativeFloat = 1.0
+    """Deviation of the noise that it begins with; 1 as published."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> FlowDecoderConfig:
@@ -121,7 +123,7 @@ class FlowDecoder:
             checked = checked.repeat_interleave(lasting, dim=1)
         if self.config.flow.layout != "causal":
             return self.model.restore(self._whole(checked, voice)).T
-        stream = FlowStream(self.model.flow, voice, self.config.steps)
+        stream = FlowStream(self.model.flow, voice, self.config.steps, temperature=self.config.temperature)
         return self.model.restore(torch.cat([stream.push(checked[0]), stream.finish()], dim=1)).T
 
     def _whole(self, units: torch.Tensor, speaker: torch.Tensor) -> torch.Tensor:
@@ -129,7 +131,7 @@ class FlowDecoder:
         flow = self.model.flow
         condition = flow.condition(units).transpose(1, 2)
         known = Known(condition, flow.voice(speaker), torch.zeros_like(condition))
-        noise = published_noise(condition.shape[2], flow.config.mels).to(self.device)
+        noise = self.config.temperature * published_noise(condition.shape[2], flow.config.mels).to(self.device)
         return flow.solve(noise, known, self.config.steps)[0]
 
     def stream(self, speaker: str | None = None, style: str | None = None) -> FlowSpeechStream:
@@ -170,7 +172,7 @@ class FlowSpeechStream:
     def __init__(self, decoder: FlowDecoder, speaker: str | None) -> None:
         self._decoder, model = decoder, decoder.model
         voice = model.voices.weight[place_of(speaker, decoder.speakers, "speaker")][None]
-        self._flow = FlowStream(model.flow, voice, decoder.config.steps)
+        self._flow = FlowStream(model.flow, voice, decoder.config.steps, temperature=decoder.config.temperature)
         self._vocoder = VocoderStream(decoder.vocoder)
         self._durations = Memories()
         self._empty = True

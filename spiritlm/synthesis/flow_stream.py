@@ -27,13 +27,14 @@ class FlowStream:
         steps: int = 10,
         prompt_units: torch.Tensor | None = None,
         prompt_mel: torch.Tensor | None = None,
+        temperature: float = 1.0,
     ) -> None:
-        """`speaker` float `[1, speaker_size]`. A prompt: units int64 `[units]` and their mel, on the flow's scale,
-        `[mels, frames]`, whose voice and manner are taken up. Raises `InputError` for a flow that cannot stream, and
-        for a prompt whose parts are not of one length."""
+        """`speaker` float `[1, speaker_size]`; `temperature`: deviation of the noise. A prompt: units int64 `[units]`
+        and their mel, on the flow's scale, `[mels, frames]`, whose voice and manner are taken up. Raises `InputError`
+        for a flow that cannot stream, and for a prompt whose parts are not of one length."""
         if flow.config.encoder.block is None or not flow.config.estimator.causal:
             raise InputError("this flow does not stream: it is not causal, or has no blocks")
-        self.flow, self.steps = flow.eval(), steps
+        self.flow, self.steps, self.temperature = flow.eval(), steps, temperature
         self.device = flow.input_embedding.weight.device
         with torch.inference_mode():
             self.voice = flow.voice(speaker.to(self.device))
@@ -87,7 +88,8 @@ class FlowStream:
         head = self._prompt[:, start:stop]
         prompt[0, :, : head.shape[1]] = head
         known = Known(condition, self.voice, prompt)
-        x, moments = noise_at(start, stop, mels).to(self.device), times(self.steps, self.device)
+        x = self.temperature * noise_at(start, stop, mels).to(self.device)
+        moments = times(self.steps, self.device)
         for (now, then), memories in zip(pairwise(moments), self._estimator, strict=True):
             x = x + (then - now) * flow.velocity(x, now[None], known, memories=memories)
         return x[0]

@@ -9,7 +9,11 @@ from spiritlm.errors import InputError
 from spiritlm.inference.model import Sampling, Speech, SpeechTextLM, load_language_model
 from spiritlm.inference.transcript import transcript
 from spiritlm.synthesis.regression import ModelShape, RegressionConfig, RegressionDecoder, UnitToMel
+from spiritlm.synthesis.unit_decoder import UnitDecoder, UnitDecoderConfig
+from spiritlm.synthesis.unit_hifigan import UnitHifigan, UnitHifiganShape
+from spiritlm.tokens.documents import Segment
 from spiritlm.tokens.interleave import SPEECH, TEXT, deduplicate
+from spiritlm.tokens.streams import Prosody
 from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.mfcc import FEATURES, MfccKmeansTokenizer
 
@@ -90,3 +94,25 @@ def test_without_a_voice_it_writes_and_does_not_speak(model: SpeechTextLM) -> No
     spoken = mute.generate(["Tom went"], "speech", Sampling(max_new_tokens=20, temperature=2.0, top_p=1.0))
     with pytest.raises(InputError, match="no voice to speak with"):
         mute.speak(spoken)
+
+
+def test_an_expressive_voice_is_told_the_pitch_and_style_that_were_generated(model: SpeechTextLM) -> None:
+    shape = UnitHifiganShape(
+        units=50, pitch_units=5, style_units=4, speakers=0, embedding=8, channels=16, up_rates=(4, 4),
+        up_kernels=(8, 8), kernels=(3,), dilations=((1,),), duration_width=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    config = UnitDecoderConfig(
+        shape=shape, speakers=("one",), styles=("happy", "sad"), style_units=(3, 1), pitch_hertz=(0, 100, 120, 0, 0)
+    )
+    voice = UnitDecoder(UnitHifigan(shape), config)
+    speaking = SpeechTextLM(model.model, model.vocabulary, model.ears, voice)
+    units = np.array([3, 14, 15])
+    told = Prosody(np.array([1, 1, 2]), np.array([0, 3, 3]))
+    said = [Segment(TEXT, "Tom", units[:0]), Segment(SPEECH, "", units, told)]
+    assert np.array_equal(speaking.speak(said), voice.decode(units, prosody=told))
+    assert np.array_equal(speaking.speak(said, style="sad"), voice.decode(units, style="sad", prosody=told))
+    higher = voice.decode(units, prosody=told._replace(pitch=np.array([2, 2, 2])))
+    assert np.array_equal(speaking.speak(said, pitch_shift=3), higher)
+    with pytest.raises(InputError, match="is told the pitch and style"):
+        speaking.speak([Segment(SPEECH, "", units)])

@@ -51,6 +51,17 @@ def test_a_stream_gives_what_decode_gives(durations: bool, size: int) -> None:
         assert len(wave) == 47 * 1280
 
 
+def test_from_no_noise_the_same_is_said_at_every_place() -> None:
+    decoder = decoder_of(durations=False)
+    decoder.config = decoder.config.model_copy(update={"temperature": 0.0})
+    units = np.full(40, 7)
+    calm = decoder.mel(units)
+    assert torch.allclose(calm[80:100], calm[100:120], atol=1e-4)
+    stream = decoder.stream()
+    wave = np.concatenate([stream.push(units), stream.finish()])
+    assert np.allclose(wave, decoder.decode(units), atol=1e-4)
+
+
 def test_speakers_and_durations_are_heard() -> None:
     decoder, units = decoder_of(), np.array([3, 7, 1])
     assert np.array_equal(decoder.decode(units), decoder.decode(units, "kal"))
