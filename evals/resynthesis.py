@@ -5,9 +5,10 @@ Out: `results.json`, `results.md` (a table, printed too), `report.html` (the tab
 
 Sentence by sentence. Words and letters are judged by pocketsphinx, with a grammar of the corpus's own sentences and
 with its English, and, where the tokenizer has one, by its own CTC head; the recordings' own rates stand beside, and the
-decoder predicts how long units last. F0, voicing, cepstra and STOI compare speech of the recording's own durations.
-Beside units with pitch and style stands what else is kept: the mood, as their style units tell it; the contour that
-pitch units stand for; and, with `swapped`, whose voice is heard when another speaker is asked for the same units.
+decoder predicts how long units last (length off: of a sentence, on average). F0, voicing, cepstra and STOI compare
+speech of the recording's own durations. Beside units with pitch and style stands what else is kept: the mood, as their
+style units tell it; the contour that pitch units stand for; and, with `swapped`, whose voice is heard when another
+speaker is asked for the same units.
 """
 
 from __future__ import annotations
@@ -230,6 +231,7 @@ def _figures(
         "voicing_error": as_json(f0.voicing),
         "mel_cepstral_distortion": float(np.nanmean(cepstra)),
         "stoi": float(np.mean(stois)),
+        "length_off": float(np.mean([abs(len(a) / len(b) - 1) for a, b in zip(row.free, row.aligned, strict=True)])),
         "real_time_factor": row.factor,
     }
 
@@ -294,16 +296,24 @@ def _share(right: Sequence[bool]) -> dict[str, float | None]:
 def _table(results: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     shown = {key: title for key, title in (RATES | KEPT).items() if key in results[RECORDED]}
     header = ["speech", *shown.values()]
-    header += ["F0 within 10 %, %", "cents", "voicing errors, %", "MCD, dB", "STOI", "real-time factor"]
+    header += [
+        "F0 within 10 %, %",
+        "cents",
+        "voicing errors, %",
+        "MCD, dB",
+        "STOI",
+        "length off, %",
+        "real-time factor",
+    ]
     rows = []
     for name, found in results.items():
         row = [name, *(as_percent(found[key]) for key in shown)]
         if name == RECORDED:
-            rows.append([*row, *["-"] * 6])
+            rows.append([*row, *["-"] * 7])
             continue
         row += [as_percent(found["f0_within"]), f"{found['f0_cents']:.0f}", as_percent(found["voicing_error"])]
         row += [f"{found[key]:.2f}" for key in ("mel_cepstral_distortion", "stoi")]
-        rows.append([*row, f"{found['real_time_factor']:.3f}"])
+        rows.append([*row, f"{100 * found['length_off']:.1f}", f"{found['real_time_factor']:.3f}"])
     return header, rows
 
 

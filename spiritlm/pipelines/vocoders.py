@@ -28,6 +28,8 @@ from spiritlm.synthesis.unit_hifigan import F0_PLACES, UnitHifigan
 from spiritlm.synthesis.vocoder import VocoderConfig, save_vocoder, speak
 from spiritlm.tokens.streams import prosody_at
 
+LEVEL_RECORDINGS = 16
+"""Of training, beside which it is found how softly a network speaks."""
 PER_PITCH_UNIT = 8
 """Places in a pitch unit where F0 is looked at."""
 
@@ -158,8 +160,24 @@ class FromUnits:
         return Made(network(embedded, source), losses, total)
 
     def again(self, network: nn.Module, number: int) -> Spoken:
+        return self._spoken(self._decoder(network), self.dev[number])
+
+    def save(self, network: nn.Module, folder: Path) -> None:
+        """With the gain that some of the training recordings need."""
+        decoder = self._decoder(network)
+        recordings = list({id(told): told for told, _, _ in self.crops.pieces}.values())
+        chosen = np.unique(np.linspace(0, len(recordings) - 1, LEVEL_RECORDINGS).astype(int))
+        found = [self._spoken(decoder, recordings[number]) for number in chosen]
+        ratios = [np.std(one.recorded) / max(float(np.std(one.spoken)), 1e-6) for one in found]
+        gain = float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-3)))))
+        self.config = self.config.model_copy(update={"gain": round(gain, 3)})
+        self._decoder(network).save_pretrained(folder)
+
+    def _decoder(self, network: nn.Module) -> UnitDecoder:
         assert isinstance(network, UnitHifigan)
-        decoder, told = UnitDecoder(network, self.config), self.dev[number]
+        return UnitDecoder(network, self.config)
+
+    def _spoken(self, decoder: UnitDecoder, told: Told) -> Spoken:
         units = told.document.semantic.astype(np.int64)
         streams = told.document.pitch, told.document.style
         prosody = prosody_at(*streams, self.crops.rates, np.arange(len(units))) if decoder.expressive else None
@@ -170,10 +188,6 @@ class FromUnits:
         wave = read_audio(told.audio, decoder.sample_rate, told.start, told.start + len(spoken) / decoder.sample_rate)
         length = min(len(wave), len(spoken))
         return Spoken(told.name, wave[:length], spoken[:length], seconds)
-
-    def save(self, network: nn.Module, folder: Path) -> None:
-        assert isinstance(network, UnitHifigan)
-        UnitDecoder(network, self.config).save_pretrained(folder)
 
 
 def pitch_hertz(recordings: Sequence[Told], rate: float, pitch_units: int, sample_rate: int) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
@@ -39,6 +39,9 @@ class UnitDecoderConfig(Recipe):
     """Of an expressive decoder: the unit that each of `styles` stands for."""
     pitch_hertz: tuple[NonNegativeFloat, ...] = ()
     """Mean F0 of each pitch unit in what was trained on, 0 where it is mostly unvoiced; empty where nobody knows."""
+
+    gain: PositiveFloat = 1.0
+    """Of what the network says: a distance of log-mel is least a little too softly."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> UnitDecoderConfig:
@@ -91,8 +94,12 @@ class UnitDecoder:
         embedded, source = self.embedded(told, voice), None
         if self.config.shape.harmonics:
             source = SourceStream(self.model.m_source).push(self.model.f0_predictor(embedded))
-        wave: np.ndarray = self.model(embedded, source)[0].cpu().numpy()
-        return wave
+        return self.loud(self.model(embedded, source)[0])
+
+    def loud(self, wave: torch.Tensor) -> np.ndarray:
+        """What the network says, at the level of recordings."""
+        samples: np.ndarray = (self.config.gain * wave).clamp(-1, 1).cpu().numpy()
+        return samples
 
     def voice(self, speaker: str | None, style: str | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Numbers of speaker and style, int64 `[1]` each. Raises `InputError` for one that it does not have."""
@@ -215,7 +222,7 @@ class UnitSpeechStream:
         wave = self._decoder.model(embedded[:, :, :known], source)[0, self._spoken * hop : stop * hop]
         gone = max(0, stop - self._reach)
         self._told, self._source, self._spoken = self._told[:, gone:], self._source[:, :, gone * hop :], stop - gone
-        return wave.cpu().numpy()
+        return self._decoder.loud(wave)
 
     def _extend_source(self, embedded: torch.Tensor, stop: int) -> None:
         """Give units of time up to `stop` a source."""

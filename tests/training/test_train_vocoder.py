@@ -129,6 +129,7 @@ def test_units_pitch_and_style_become_a_voice(told: Path, tmp_path: Path) -> Non
         and hertz[1] == pytest.approx(110, rel=0.1)
         and hertz[2] == pytest.approx(220, rel=0.1)
     )
+    assert decoder.config.gain != 1
     units = np.arange(4)
     assert len(decoder.decode(units, "high", "sad", Prosody(units % 3, units % 2))) >= 4 * 640
 
