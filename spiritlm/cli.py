@@ -152,6 +152,8 @@ def _generate(options: argparse.Namespace) -> None:
 def _speak(options: argparse.Namespace) -> None:
     if options.block < 1:
         raise InputError(f"--block {options.block}: expected at least 1")
+    if options.out.resolve() == options.tokens.resolve():
+        raise InputError(f"--out {options.out}: would replace the units")
     if options.out.is_dir() or not options.out.resolve().parent.is_dir():
         raise InputError(f"--out {options.out}: expected a file in a folder that is there")
 

@@ -99,7 +99,9 @@ class TrainVocoderRecipe(StageRecipe):
                 )
         if self.hifigan is None:
             if self.units or self.store or self.expressive or self.label or self.default_speaker:
-                raise ValueError("units, store, expressive, label, default_speaker: expected with [hifigan] alone")
+                raise ValueError(
+                    "units, store, expressive, label, default_speaker: of the unit HiFi-GAN, and there is no [hifigan]"
+                )
             return self
         if self.model is not None or not self.units or not self.store:
             raise ValueError("[hifigan]: expected with units and store, and without [model]")
@@ -189,9 +191,10 @@ def _from_units(
             f"hifigan.up_rates: {recipe.hifigan.hop} samples a unit; units of {rates[0]:g} Hz at "
             f"{recipe.hifigan.sample_rate} Hz have {recipe.hifigan.sample_rate / rates[0]:g}"
         )
-    if recipe.default_speaker:
-        require_speakers([recipe.default_speaker], {d.speaker for d in documents}, recipe.speech)
-    found = sorted({d.speaker for d in documents}, key=lambda name: (name != recipe.default_speaker, name))
+    used = {d.speaker for d in documents}
+    if recipe.default_speaker and recipe.default_speaker not in used:
+        raise InputError(f"default_speaker: {recipe.default_speaker!r} is not one of the {len(used)} that are used")
+    found = sorted(used, key=lambda name: (name != recipe.default_speaker, name))
     styles = Styles(recipe, documents)
     train = _told(recipe, "train", found, styles)
     if not train:

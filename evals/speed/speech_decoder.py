@@ -15,6 +15,7 @@ exit status 1 where an aim is missed.
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import sys
 import time
@@ -108,7 +109,8 @@ def in_one_go(decoder: FlowDecoder, units: np.ndarray) -> np.ndarray:
     known = Known(condition, flow.voice(model.voices.weight[:1]), torch.zeros_like(condition))
     noise = decoder.config.temperature * noise_at(0, condition.shape[2], flow.config.mels).to(decoder.device)
     mel = model.restore(flow.solve(noise, known, decoder.config.steps))
-    source = SourceStream(decoder.vocoder.m_source).push(decoder.vocoder.f0_predictor(mel))
+    f0_predictor = copy.deepcopy(decoder.vocoder.f0_predictor).double()
+    source = SourceStream(decoder.vocoder.m_source).push(f0_predictor(mel.double()))
     return decoder.vocoder(mel, source)[0].cpu().numpy()
 
 

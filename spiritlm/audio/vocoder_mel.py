@@ -38,6 +38,9 @@ class VocoderMel(Recipe):
     def _fits_together(self) -> VocoderMel:
         if self.hop >= self.size or (self.size - self.hop) % 2:
             raise ValueError(f"hop = {self.hop}: expected under size = {self.size}, by an even number")
+        highest = self.sample_rate / 2 if self.highest is None else self.highest
+        if not 0 <= self.lowest < highest <= self.sample_rate / 2:
+            raise ValueError(f"lowest, highest: expected 0 <= lowest < highest <= {self.sample_rate / 2:g} Hz")
         return self
 
     @property

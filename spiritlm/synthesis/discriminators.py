@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt, model_validator
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -30,6 +30,12 @@ class DiscriminatorShape(Recipe):
     windows: tuple[PositiveInt, ...] = (1024, 2048, 512)
     """Samples of the spectrograms' windows; they move by an eighth of it."""
     spectral_channels: PositiveInt = 32
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DiscriminatorShape:
+        if not self.period_channels or not (self.periods or self.windows):
+            raise ValueError("period_channels, and periods or windows: expected at least one")
+        return self
 
 
 class AdversarialWeights(Recipe):

@@ -7,6 +7,7 @@ around it as a sample can hear, so that the pieces are what `decode` gives.
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Literal
@@ -74,6 +75,7 @@ class UnitDecoder:
         self.sample_rate, self.vocabulary_size = config.shape.sample_rate, config.shape.units
         self.speakers, self.styles, self.expressive = config.speakers, config.styles, config.expressive
         self.deduplicated = config.shape.duration_width > 0
+        self._f0_predictor = copy.deepcopy(self.model.f0_predictor).double() if config.shape.harmonics else None
 
     @torch.inference_mode()
     def decode(
@@ -93,8 +95,15 @@ class UnitDecoder:
             told = told.repeat_interleave(self.model.durations(told[:1])[0], dim=1)
         embedded, source = self.embedded(told, voice), None
         if self.config.shape.harmonics:
-            source = SourceStream(self.model.m_source).push(self.model.f0_predictor(embedded))
+            source = SourceStream(self.model.m_source).push(self.f0(embedded))
         return self.loud(self.model(embedded, source)[0])
+
+    def f0(self, embedded: torch.Tensor) -> torch.Tensor:
+        """Hz float64 `[1, F0_PLACES * n]`: phases add up the last bit of it, so that float32 would let a stream and the
+        whole drift apart."""
+        assert self._f0_predictor is not None
+        found: torch.Tensor = self._f0_predictor(embedded.double())
+        return found
 
     def loud(self, wave: torch.Tensor) -> np.ndarray:
         """What the network says, at the level of recordings."""
@@ -229,7 +238,7 @@ class UnitSpeechStream:
         assert self._source_stream is not None
         start = self._source.shape[2] // self._decoder.config.shape.hop
         if stop > start:
-            f0 = self._decoder.model.f0_predictor(embedded)[:, F0_PLACES * start : F0_PLACES * stop]
+            f0 = self._decoder.f0(embedded)[:, F0_PLACES * start : F0_PLACES * stop]
             self._source = torch.cat([self._source, self._source_stream.push(f0)], dim=2)
 
     def _lasting(self, last: bool) -> torch.Tensor:

@@ -7,6 +7,8 @@ together, are the waveform of the whole, and a frame costs the same wherever it 
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from spiritlm.synthesis.harmonics import SourceStream
@@ -20,6 +22,8 @@ class VocoderStream:
         self.hift = hift.eval()
         shape, device = hift.shape, hift.window.device
         self._source_stream = SourceStream(hift.m_source)
+        self._f0_predictor = copy.deepcopy(hift.f0_predictor).double()
+        """Phases add up the last bit of F0, so that float32 would let pieces and the whole drift apart."""
         self._mel = torch.zeros(1, shape.mels, 0, device=device)
         """From frame `_first` on."""
         self._source = torch.zeros(1, 1 + shape.bank, 0, device=device)
@@ -55,7 +59,7 @@ class VocoderStream:
         """Give frames up to `stop` a source."""
         if stop <= self._sourced:
             return
-        f0 = self.hift.f0_predictor(self._mel)[:, self._sourced - self._first : stop - self._first]
+        f0 = self._f0_predictor(self._mel.double())[:, self._sourced - self._first : stop - self._first]
         self._source = torch.cat([self._source, self._source_stream.push(f0)], dim=2)
         self._sourced = stop
 

@@ -44,7 +44,7 @@ def run(stages: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess
 
 
 def test_recordings_stand_beside_what_is_made_of_them(stages: Path, decoder: Path, tmp_path: Path) -> None:
-    done = run(stages, tmp_path, f'decoders={{flow="{decoder}"}}', "sentences=2", "pictures=1")
+    done = run(stages, tmp_path, f'decoders={{flow="{decoder}"}}', "sentences=2", "pictures=1", "swapped=false")
     assert done.returncode == 0, done.stderr
     results = read_json(tmp_path / "results.json")
     assert set(results["rows"]) == {"recording", "flow"} and results["sentences"] == 2
@@ -75,6 +75,7 @@ def streams(stages: Path, tmp_path_factory) -> Path:
     )  # fmt: skip
     voice = UnitDecoderConfig(shape=shape, speakers=("f1", "f2"), styles=("happy", "sad"), style_units=(1, 0))
     UnitDecoder(UnitHifigan(shape), voice).save_pretrained(root / "voice" / "model")
+    (root / "speech").mkdir()
     for split in ("train", "test"):
         documents = read_manifest(stages / "speech", split)
         write_manifest(root / "speech", split, [replace(d, custom={"mood": "happy"}) for d in documents])

@@ -52,11 +52,11 @@ def test_a_stream_gives_what_decode_gives(durations: bool, size: int) -> None:
 
 
 def test_from_no_noise_the_same_is_said_at_every_place() -> None:
-    decoder = decoder_of(durations=False)
+    decoder, units = decoder_of(durations=False), np.full(40, 7)
+    assert not torch.allclose(decoder.mel(units)[80:100], decoder.mel(units)[100:120], atol=0.5)
     decoder.config = decoder.config.model_copy(update={"temperature": 0.0})
-    units = np.full(40, 7)
     calm = decoder.mel(units)
-    assert torch.allclose(calm[80:100], calm[100:120], atol=1e-4)
+    assert torch.allclose(calm[80:100], calm[100:120], atol=0.05)
     stream = decoder.stream()
     wave = np.concatenate([stream.push(units), stream.finish()])
     assert np.allclose(wave, decoder.decode(units), atol=1e-4)

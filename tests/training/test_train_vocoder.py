@@ -156,6 +156,9 @@ def test_the_base_voice_hears_the_style_of_an_utterance(told: Path, tmp_path: Pa
         ("crop_frames=13", "expected a multiple of the unit's 640"),
         ("label=humour", "expected custom.humour"),
         ("model.causal=true", "without [model]"),
+        ("default_speaker=lwo", "default_speaker: 'lwo' is not one of the 2"),
+        ("discriminators.period_channels=[]", "expected at least one"),
+        ("mel.lowest=8500", "expected 0 <= lowest < highest <= 8000 Hz"),
     ],
 )
 def test_recipes_of_units_that_do_not_fit(told: Path, tmp_path: Path, change: str, message: str) -> None:
