@@ -139,7 +139,7 @@ class UnitWaveCrops:
         if self.rates[1] and self.rates[2]:
             prosody = prosody_at(document.pitch, document.style, self.rates, places)
             row |= {"pitch": prosody.pitch, "style_units": prosody.style}
-        row |= {"speakers": np.int64(told.speaker), "styles": told.styles[begin + self.units // 2]}  # type: ignore[dict-item]
+        row["speakers"], row["styles"] = np.array(told.speaker), np.array(told.styles[begin + self.units // 2])
         for name, values in zip(("runs", "durations", "whole"), self._runs(document.semantic, begin), strict=True):
             row[name] = np.pad(values, (0, self.most_runs - len(values)))
         return row

@@ -120,7 +120,8 @@ class Amplitudes(nn.Module):
     def __init__(self, channels: int, bank: int) -> None:
         super().__init__()
         self.conv = nn.Conv1d(channels, bank, 1)
-        nn.init.constant_(self.conv.bias, QUIET)  # type: ignore[arg-type]
+        assert self.conv.bias is not None
+        nn.init.constant_(self.conv.bias, QUIET)
 
     def forward(self, x: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
         """`x` `[batch, channels, frames]`, `sines` `[batch, bank, samples]`, a whole number a frame -> their sum

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from spiritlm.errors import InputError
-from spiritlm.tokens.interleave import deduplicate
-from spiritlm.tokens.streams import Prosody
+from spiritlm.tokens.streams import Prosody, deduplicated
 
 
 class SpeechStream(Protocol):
@@ -95,13 +94,7 @@ def as_given(
 ) -> tuple[np.ndarray, np.ndarray | None, Prosody | None]:
     """Units int `[n]` as a tokenizer gives them, and how each is said -> as `decoder` wants them; how long each of
     these lasted, None where each lasts one unit of time; and how each is said, as it was when it began."""
-    if not decoder.deduplicated:
-        return units, None, prosody
-    values, durations = deduplicate(units)
-    if prosody is None:
-        return values, durations, None
-    begins = np.cumsum(durations) - durations
-    return values, durations, Prosody(prosody.pitch[begins], prosody.style[begins])
+    return deduplicated(units, prosody) if decoder.deduplicated else (units, None, prosody)
 
 
 def checked_units(units: np.ndarray, vocabulary_size: int, kind: str = "unit") -> np.ndarray:

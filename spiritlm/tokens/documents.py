@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from spiritlm.tokens.emit import Document, Row, emit, empty_row, ids_of
-from spiritlm.tokens.interleave import SPEECH, TEXT, Span, deduplicate
+from spiritlm.tokens.interleave import SPEECH, TEXT, Span
 from spiritlm.tokens.samplers import ANSWER, ASR, GOES_ON, NEW_DOCUMENT, SPANS, TTS
-from spiritlm.tokens.streams import Prosody, in_force
+from spiritlm.tokens.streams import Prosody, deduplicated, in_force
 from spiritlm.tokens.vocabulary import Vocabulary
 
 RATES = (25.0, 12.5, 1.0)
@@ -144,12 +144,8 @@ def _spoken(ids: np.ndarray, vocabulary: Vocabulary) -> Segment:
     names = np.array(list(streams))[np.argmax(list(streams.values()), axis=0)]
     values = [int(vocabulary.decode_units([id], name)[0]) for id, name in zip(ids.tolist(), names, strict=True)]
     said = in_force(list(zip(names.tolist(), values, strict=True)), repeat=False, style=0)
-    semantic = np.array(said["semantic"], np.int64)
-    begins = np.arange(len(semantic))
+    units = {name: np.array(values, np.int64) for name, values in said.items()}
+    semantic, prosody = units["semantic"], Prosody(units["pitch"], units["style"]) if "pitch" in units else None
     if vocabulary.layout.deduplicate:
-        semantic, durations = deduplicate(semantic)
-        begins = np.cumsum(durations) - durations
-    if not {"pitch", "style"} <= set(vocabulary.blocks):
-        return Segment(SPEECH, "", semantic)
-    prosody = Prosody(*(np.array(said[name], np.int64)[begins] for name in ("pitch", "style")))
+        semantic, _, prosody = deduplicated(semantic, prosody)
     return Segment(SPEECH, "", semantic, prosody)

@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from spiritlm.errors import InputError
+from spiritlm.tokens.interleave import deduplicate
 from spiritlm.tokens.layout import SPIRIT_TOKENS, STREAMS
 
 RATES = {"semantic": Fraction(25), "pitch": Fraction(25, 2), "style": Fraction(1)}
@@ -199,6 +200,13 @@ def at_units(stream: np.ndarray, rate: float, unit_rate: float, places: np.ndarr
 def prosody_at(pitch: np.ndarray, style: np.ndarray, rates: Sequence[float], places: np.ndarray) -> Prosody:
     """Pitch and style at semantic units `places`; `rates`: Hz, of semantic, pitch and style units."""
     return Prosody(*(at_units(s, rate, rates[0], places) for s, rate in ((pitch, rates[1]), (style, rates[2]))))
+
+
+def deduplicated(units: np.ndarray, prosody: Prosody | None) -> tuple[np.ndarray, np.ndarray, Prosody | None]:
+    """Runs of equal units `[n]`: the unit and the length of each, and how each is said, as it was when it began."""
+    values, durations = deduplicate(units)
+    begins = np.cumsum(durations) - durations
+    return values, durations, prosody and Prosody(prosody.pitch[begins], prosody.style[begins])
 
 
 def chunk_lengths(samples: int, longest: int = LONGEST_CHUNK, shortest: int = SHORTEST_CHUNK) -> list[int]:

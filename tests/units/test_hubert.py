@@ -302,7 +302,7 @@ def test_quantizers_that_are_refused(tmp_path):
     (tmp_path / "km.bin").write_bytes(b"pickle")
     with pytest.raises(InputError, match=r"km.bin: a pickle may run code.*cluster_centers_"):
         read_quantizer(tmp_path / "km.bin")
-    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
     with pytest.raises(InputError, match="not an array of numbers"):
         read_quantizer(tmp_path / "objects.npy")
     np.save(tmp_path / "line.npy", np.zeros(3, np.float32))
