@@ -1,0 +1,39 @@
+"""What all suites of pairs share: items of a right and a wrong request, and the shape of their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spiritlm.scoring.protocol import Request
+
+Normalisation = Literal["sum", "mean"]
+"""Of log probabilities: added up, or a token."""
+Among = Literal["full", "modality"]
+"""What a token competes with: all of the vocabulary, or its modality's tokens."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    id: str
+    """Unique in its task."""
+    right: Request
+    wrong: Request
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What tables group by: voice, type, frequency."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A benchmark that was read from its folder, ready to be scored."""
+
+    name: str
+    version: int
+    """Raised whenever a figure of the task could come out otherwise."""
+    split: str
+    pairs: Sequence[Pair]
+    skipped: int
+    """Items of the folder that are not scored, by a rule that the task states; never for what is missing."""
+    published: tuple[Normalisation, Among]
+    """The choice behind the published figures."""
