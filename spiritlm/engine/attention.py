@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -180,8 +181,13 @@ def _torch_attention(
     from torch.nn.attention.varlen import varlen_attn
 
     lengths = piece.cu_queries, piece.cu_keys, piece.longest_queries, piece.longest_keys
-    grouped = query.shape[1] != key.shape[1]
-    mixed = varlen_attn(query, key, value, *lengths, scale=scale, window_size=(-1, 0), enable_gqa=grouped)
+    grouped: dict[str, Any] = {}
+    if query.shape[1] != key.shape[1]:
+        if "enable_gqa" in inspect.signature(varlen_attn).parameters:
+            grouped = {"enable_gqa": True}
+        else:  # torch 2.11
+            key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
+    mixed = varlen_attn(query, key, value, *lengths, scale=scale, window_size=(-1, 0), **grouped)
     assert isinstance(mixed, torch.Tensor)
     return mixed
 

@@ -26,7 +26,7 @@ Source = Callable[[torch.Tensor], torch.Tensor]
 
 def _faded(new: torch.Tensor, old: torch.Tensor, length: int) -> torch.Tensor:
     """`new` `[..., time]`, into whose first `length` places `old`'s last ones fade, by a Hamming window."""
-    window = torch.from_numpy(np.hamming(2 * length)).to(new.dtype)
+    window = torch.from_numpy(np.hamming(2 * length)).to(new)
     head = new[..., :length] * window[:length] + old[..., -length:] * window[length:]
     return torch.cat([head, new[..., length:]], dim=-1)
 
