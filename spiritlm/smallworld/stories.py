@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,7 +51,7 @@ class Story:
 
     @property
     def ending(self) -> str:
-        return tell_ending(self, self.action)
+        return tell_ending(self, self.action, self.feeling)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -66,22 +66,22 @@ class Story:
 class ClozeItem:
     """A held-out story and an ending that is not its own.
 
-    Items come in pairs of stories of different scenarios, equal in mood, pronoun, form of the ending and feeling,
-    and nearly so in length. The wrong ending of each is the right ending of the other, told of its own
-    protagonist: every ending is once right and once wrong, so a scorer that looks at endings alone is at chance.
+    Items come in pairs of stories, nearly equal in the length of their endings. The wrong ending of each is the right
+    ending of the other, told of its own protagonist: every ending is once right and once wrong, so a scorer that looks
+    at endings alone is at chance.
     """
 
     story: Story
     wrong_ending: str
 
 
-def tell_ending(story: Story, action: str) -> str:
+def tell_ending(story: Story, action: str, feeling: str) -> str:
     """A fifth sentence for `story` in which `action` happens."""
     subject = story.pronoun.capitalize()
     return (
         f"In the end {story.name} {action}.",
-        f"{subject} {action} and felt {story.feeling}.",
-        f"{story.name} was {story.feeling} and {action}.",
+        f"{subject} {action} and felt {feeling}.",
+        f"{story.name} was {feeling} and {action}.",
         f"Finally {story.pronoun} {action}.",
     )[story.frame]
 
@@ -98,28 +98,52 @@ def stories(split: Split, seed: int) -> Iterator[Story]:
 
 
 def cloze_items(pairs: int, seed: int) -> list[ClozeItem]:
-    """`2 * pairs` items over stories of the test split, partners next to each other."""
+    """`2 * pairs` items over stories of the test split, partners next to each other: the wrong ending is of another
+    scenario, and the same in mood, pronoun, form and feeling."""
+
+    def shape(story: Story) -> tuple[object, ...]:
+        return story.mood, story.pronoun, story.frame, story.feeling, len(story.action.split())
+
+    def fits(story: Story, other: Story) -> bool:
+        return story.scenario != other.scenario and abs(len(story.action) - len(other.action)) <= LETTERS
+
+    return _exchanged(pairs, seed, shape, fits)
+
+
+def contradiction_items(pairs: int, seed: int) -> list[ClozeItem]:
+    """`2 * pairs` items over stories of the test split, partners next to each other: the wrong ending is of the same
+    protagonist, scenario and object, and ends badly what began well, or the other way about."""
+
+    def shape(story: Story) -> tuple[object, ...]:
+        return story.name, story.scenario, story.object, story.frame, len(story.ending.split())
+
+    def fits(story: Story, other: Story) -> bool:
+        is_flipped = (story.mood in GOOD_MOODS) != (other.mood in GOOD_MOODS)
+        return is_flipped and abs(len(story.ending) - len(other.ending)) <= LETTERS
+
+    return _exchanged(pairs, seed, shape, fits)
+
+
+def _exchanged(
+    pairs: int, seed: int, shape: Callable[[Story], tuple[object, ...]], fits: Callable[[Story, Story], bool]
+) -> list[ClozeItem]:
+    """Two stories of the same shape that fit each other exchange their endings."""
     items: list[ClozeItem] = []
     waiting: dict[tuple[object, ...], list[Story]] = {}
     for story in stories("test", seed):
-        shape = (story.mood, story.pronoun, story.frame, story.feeling, len(story.action.split()))
-        others = waiting.setdefault(shape, [])
-        partner = next((other for other in others if _fits(story, other)), None)
+        others = waiting.setdefault(shape(story), [])
+        partner = next((other for other in others if fits(story, other)), None)
         if partner is None:
             others.append(story)
             continue
         others.remove(partner)
         items += [
-            ClozeItem(partner, tell_ending(partner, story.action)),
-            ClozeItem(story, tell_ending(story, partner.action)),
+            ClozeItem(partner, tell_ending(partner, story.action, story.feeling)),
+            ClozeItem(story, tell_ending(story, partner.action, partner.feeling)),
         ]
         if len(items) == 2 * pairs:
             break
     return items
-
-
-def _fits(story: Story, other: Story) -> bool:
-    return story.scenario != other.scenario and abs(len(story.action) - len(other.action)) <= LETTERS
 
 
 def _story(rng: random.Random) -> Story:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spiritlm.smallworld.scenarios import SCENARIOS
 from spiritlm.smallworld.spoken import Interval
+from spiritlm.smallworld.stories import ClozeItem
 from spiritlm.smallworld.voices import SAMPLE_RATE, speak
 
 EDGE = 0.1
@@ -46,6 +48,17 @@ class Recording:
     phones: tuple[Interval, ...]
     moods: tuple[MoodSpan, ...]
     """From the start of the recording to its end, without gaps; moods change in the middle of a pause."""
+
+
+def cloze_tellings(id: str, item: ClozeItem, voice: str, mood: str) -> tuple[Telling, ...]:
+    """`ID_mutual`, `ID_correct` and `ID_incorrect`, as the public cross-modal layouts name them; all in one voice and
+    mood."""
+    scenario = SCENARIOS[item.story.scenario].place
+    parts = {"mutual": item.story.beginning, "correct": (item.story.ending,), "incorrect": (item.wrong_ending,)}
+    return tuple(
+        Telling(f"{id}_{name}", sentences, voice, (mood,) * len(sentences), scenario)
+        for name, sentences in parts.items()
+    )
 
 
 def record(telling: Telling) -> Recording:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import soxr
+from pydantic import Field, model_validator
 
+from spiritlm.config import Recipe
 from spiritlm.errors import InputError
+from spiritlm.run.workers import map_in_workers
 from spiritlm.smallworld import espeak, flite
 from spiritlm.smallworld.retelling import Ratios, retold
 from spiritlm.smallworld.spoken import Spoken
@@ -38,6 +41,38 @@ STYLES = {
     "angry": Style(espeak.Manner(rate=185, pitch=35, range=70), Ratios(pitch=0.85, range=1.4, rate=1.09), gain=1.0),
     "sad": Style(espeak.Manner(rate=145, pitch=30, range=20), Ratios(pitch=0.8, range=0.4, rate=0.85), gain=0.45),
 }
+
+
+class VoicesRecipe(Recipe):
+    """Voices by name (`flite:slt`, `espeak:en-us+f3`); a name given twice is drawn twice as often."""
+
+    train: tuple[str, ...] = Field(min_length=1)
+    held_out: tuple[str, ...] = Field(min_length=2)
+    """Never heard in training."""
+    train_without_flite: tuple[str, ...] = Field(min_length=1)
+    held_out_without_flite: tuple[str, ...] = Field(min_length=2)
+    """The same two on a machine where flite is not installed."""
+    held_out_share: float = Field(default=0.25, ge=0, le=1)
+    """Share of dev and test stories in held-out voices."""
+
+    @model_validator(mode="after")
+    def _check(self) -> VoicesRecipe:
+        for suffix in ("", "_without_flite"):
+            train, held_out = (getattr(self, f"{field}{suffix}") for field in ("train", "held_out"))
+            for name in held_out:
+                if name in train:
+                    raise InputError(f"voices.held_out{suffix}: {name!r} is in voices.train{suffix} too")
+        return self
+
+
+def voices_here(recipe: VoicesRecipe) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Training and held-out voices of this machine; raises `InputError` for one that is absent."""
+    train, held_out = recipe.train, recipe.held_out
+    if not flite.is_installed() and any(name.startswith("flite:") for name in (*train, *held_out)):
+        print("  flite is not installed: speaking with espeak-ng voices only")
+        train, held_out = recipe.train_without_flite, recipe.held_out_without_flite
+    list(map_in_workers(check_voices, [(*train, *held_out)], workers=1))
+    return train, held_out
 
 
 def check_voices(names: Iterable[str]) -> None:
