@@ -23,6 +23,7 @@ from spiritlm.smallworld.spoken import Interval, Spoken, whole_sentence
 _SYNCHRONOUS, _PHONEME_EVENTS, _PHONEME_IPA, _DONT_EXIT = 2, 1, 2, 0x8000
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _UTF8, _BY_CHARACTER = 1, 1
+_SEPARATOR, _STRESS = "_", "ˈˌ"
 _END, _WORD, _PHONEME = 0, 1, 7
 
 
@@ -67,6 +68,8 @@ class _Engine:
         name, data = _find_library()
         self.library: Any = ctypes.CDLL(name)
         self.library.espeak_Info.restype = ctypes.c_char_p
+        self.library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        self.library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
         self.library.espeak_Synth.argtypes = [
             ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
             ctypes.c_void_p, ctypes.c_void_p,
@@ -147,6 +150,16 @@ def speak(text: str, voice: str, manner: Manner) -> Spoken:
     duration = len(wave) / engine.sample_rate
     phones = _phones(engine.phones, duration)
     return Spoken(wave, engine.sample_rate, _words(text, engine.words, phones, duration), phones)
+
+
+def pronounce(word: str, voice: str) -> tuple[str, ...]:
+    """IPA phones of a spelling, without stress. Raises `InputError` for a voice that espeak-ng does not know."""
+    library = _engine().library
+    if library.espeak_SetVoiceByName(voice.encode()) != 0:
+        raise InputError(f"espeak-ng has no voice {voice!r}")
+    rest = ctypes.c_char_p(word.encode())
+    said = library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _PHONEME_IPA | ord(_SEPARATOR) << 8).decode()
+    return tuple(phone for part in said.split(_SEPARATOR) if (phone := part.strip(_STRESS)))
 
 
 def _phones(events: list[tuple[str, float]], duration: float) -> tuple[Interval, ...]:

@@ -64,6 +64,18 @@ def speak(text: str, voice: str) -> Spoken:
     return Spoken(samples, rate, matched, phones)
 
 
+def pronounce(word: str) -> tuple[str, ...]:
+    """Phones of a spelling in flite's alphabet, without stress: by its lexicon, else by its rules."""
+    flite = _library()
+    found = flite.lex_lookup(_lexicon(), word.encode(), None, None)
+    phones, rest = [], found
+    while rest:
+        phones.append(flite.val_string(flite.val_car(rest)).decode().rstrip("012"))
+        rest = flite.val_cdr(rest)
+    flite.delete_val(found)
+    return tuple(phones)
+
+
 def _segments(utterance: int) -> tuple[list[Interval], tuple[Interval, ...]]:
     """Words as flite spells them, and phones, from the segment relation of an utterance."""
     flite = _library()
@@ -96,6 +108,14 @@ def _voice(name: str) -> int:
 
 
 @cache
+def _lexicon() -> int:
+    _library()
+    start = ctypes.CDLL("libflite_cmulex.so.1", mode=ctypes.RTLD_GLOBAL).cmu_lex_init
+    start.restype = _pointer
+    return start()
+
+
+@cache
 def _library() -> Any:
     flite = ctypes.CDLL("libflite.so.1", mode=ctypes.RTLD_GLOBAL)
     for part in ("usenglish", "cmulex"):
@@ -110,6 +130,11 @@ def _library() -> Any:
         ("ffeature_string", string, [_pointer, string]),
         ("ffeature_float", real, [_pointer, string]),
         ("delete_utterance", None, [_pointer]),
+        ("lex_lookup", _pointer, [_pointer, string, string, _pointer]),
+        ("val_car", _pointer, [_pointer]),
+        ("val_cdr", _pointer, [_pointer]),
+        ("val_string", string, [_pointer]),
+        ("delete_val", None, [_pointer]),
     ):
         function = getattr(flite, name)
         function.restype, function.argtypes = result, arguments

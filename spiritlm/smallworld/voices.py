@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import soxr
@@ -90,6 +91,15 @@ def check_voices(names: Iterable[str]) -> None:
         known += [f"espeak:en-us{variant}" for variant in ("", *(f"+{s}{n}" for s in "fm" for n in range(1, 6)))]
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise InputError(f"voice {name!r} is not on this machine; the nearest is {nearest!r}")
+
+
+def pronouncers(voices: Iterable[str]) -> list[Callable[[str], tuple[str, ...]]]:
+    """What gives the phones of a spelling, for each way in which `voices` pronounce: flite's, and that of each language
+    of espeak-ng. Loads the synthesizers into this process, as `check_voices` does."""
+    names = sorted({name.partition("+")[0] for name in voices})
+    languages = [name.removeprefix("espeak:") for name in names if name.startswith("espeak:")]
+    own: list[Callable[[str], tuple[str, ...]]] = [partial(espeak.pronounce, voice=language) for language in languages]
+    return own + [flite.pronounce] * any(name.startswith("flite:") for name in names)
 
 
 def speak(text: str, voice: str, mood: str) -> Spoken:
