@@ -2,8 +2,8 @@
 
 All that is said of a unit is embedded, put side by side and up-sampled to samples. Base: units, a speaker and the style
 of the utterance. Expressive: units with pitch and style units of their own, and a speaker. State names are those of the
-published `generator.pt`; weight norm may be named either way. Not published: a source of harmonics at a predicted F0,
-which our small recipes train with.
+published `generator.pt`; weight norm may be named either way. Not published: a source of harmonics at a predicted F0
+and layers at the rate of units, which our small recipes train with.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from spiritlm.config import Recipe
-from spiritlm.synthesis.convolution import ResidualStages, halving, normed_conv, residual_reach
+from spiritlm.synthesis.convolution import ResidualBlock, ResidualStages, halving, normed_conv, residual_reach
 from spiritlm.synthesis.durations import DurationPredictor
 from spiritlm.synthesis.harmonics import COARSE, Amplitudes, Harmonics, SourceShape
 
 SLOPE = 0.1
 """Of the leaky ReLU."""
+CONTEXT_KERNEL = 3
 F0_PLACES = 4
 """In a unit, where F0 is predicted."""
 F0_SCALE = 100.0
@@ -44,6 +45,9 @@ class HifiganSizes(Recipe):
     kernels: tuple[PositiveInt, ...] = (3, 7, 11)
     """Of the residual blocks after each up-sampling, which run beside each other."""
     dilations: tuple[tuple[PositiveInt, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    context: tuple[PositiveInt, ...] = ()
+    """Dilations of a residual block of `CONTEXT_KERNEL` at the rate of units, before the first up-sampling; none, as
+    published."""
     harmonics: NonNegativeInt = 0
     """Of a source, the fundamental counted, at an F0 that is predicted from all that is said of the units: fed into
     every stage, and each kept apart (see `harmonics.py`); 0, as published: none."""
@@ -89,7 +93,7 @@ class HifiganSizes(Recipe):
         for rate, kernel in reversed(list(zip(self.up_rates, self.up_kernels, strict=True))):
             reach += max(map(residual_reach, self.kernels, self.dilations)) + (self.harmonics > 0)
             reach = (reach + (kernel + rate) // 2 - 1) // rate
-        return reach + 3
+        return reach + 3 + residual_reach(CONTEXT_KERNEL, self.context)
 
 
 class UnitHifiganShape(HifiganSizes):
@@ -129,6 +133,9 @@ class UnitHifigan(nn.Module):
         def embedding(number: int) -> nn.Embedding | None:
             return nn.Embedding(number, shape.embedding) if number else None
 
+        def activation(channels: int) -> nn.Module:
+            return nn.LeakyReLU(SLOPE)
+
         self.dict = nn.Embedding(shape.units, shape.embedding)
         self.f0_dict, self.style_dict = embedding(shape.pitch_units), embedding(shape.style_units)
         self.spkr, self.style = embedding(shape.speakers), embedding(shape.styles)
@@ -136,13 +143,12 @@ class UnitHifigan(nn.Module):
         widths = halving(shape.channels, len(shape.up_rates))
         inputs = shape.embedding * sum(map(bool, heard))
         self.conv_pre = normed_conv(inputs, shape.channels, 7)
+        self.context = ResidualBlock(shape.channels, CONTEXT_KERNEL, shape.context, False, activation)
         self.ups = nn.ModuleList(
             weight_norm(nn.ConvTranspose1d(wide, width, kernel, rate, padding=(kernel - rate) // 2))
             for wide, width, kernel, rate in zip(widths, widths[1:], shape.up_kernels, shape.up_rates, strict=False)
         )
-        self.resblocks = ResidualStages(
-            widths[1:], shape.kernels, shape.dilations, False, lambda channels: nn.LeakyReLU(SLOPE)
-        )
+        self.resblocks = ResidualStages(widths[1:], shape.kernels, shape.dilations, False, activation)
         self.conv_post = normed_conv(widths[-1], 1, 7)
         if shape.harmonics:
             source = SourceShape(sample_rate=shape.sample_rate, harmonics=shape.harmonics - 1, bank=shape.harmonics)
@@ -184,7 +190,7 @@ class UnitHifigan(nn.Module):
     def forward(self, embedded: torch.Tensor, source: torch.Tensor | None = None) -> torch.Tensor:
         """`embedded` `[batch, inputs, units]`, and `source` `[batch, 1 + harmonics, hop * units]` where there are
         harmonics -> samples `[batch, hop * units]` in [-1, 1]."""
-        x, voiced = self.conv_pre(embedded), None
+        x, voiced = self.context(self.conv_pre(embedded)), None
         for stage, up in enumerate(self.ups):
             x = up(F.leaky_relu(x, SLOPE))
             if source is not None:
