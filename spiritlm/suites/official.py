@@ -19,10 +19,14 @@ import numpy as np
 
 from spiritlm.errors import InputError
 from spiritlm.run.files import read_bytes, write_text
-from spiritlm.suites.gold import KEYS, LEXICAL, Row, columns_of
+from spiritlm.suites.figures import PairScore, value_of
+from spiritlm.suites.gold import KEYS, LEXICAL, SYNTACTIC, Row, columns_of, pairs_of, read_gold
+from spiritlm.suites.pairs import Task
 
 BANDS = {"oov": (0, 1), "1-5": (1, 5), "6-20": (5, 20), "21-100": (20, 100), ">100": (100, math.inf)}
 """Of the frequency of a word, from the first number to below the second."""
+
+PARTS = {"swuggy": ("lexical", LEXICAL), "sblimp": ("syntactic", SYNTACTIC)}
 
 Named = tuple[str, float]
 """A recording and its score."""
@@ -53,6 +57,29 @@ def read_submission(path: Path) -> list[Named]:
         except ValueError:
             raise InputError(f"{path}: line {number} is {line[:80]!r}, expected 'FILENAME SCORE'") from None
     return scores
+
+
+class Submission(NamedTuple):
+    part: str
+    """lexical or syntactic."""
+    gold: list[Row]
+    scores: list[Named]
+
+
+def submission(task: Task, scores: Sequence[PairScore]) -> Submission:
+    """The published choice of score for each recording of `task.gold`, in its order; `scores`: of the task's pairs."""
+    if task.gold is None:
+        raise ValueError(f"{task.name}: the official scorer does not know it")
+    part, columns = PARTS[task.name]
+    gold = read_gold(task.gold, columns)
+    rows, named = pairs_of(gold, task.gold), dict[str, float]()
+    for pair, both in zip(task.pairs, scores, strict=True):
+        for row, score in zip(rows[pair.id], both, strict=True):
+            value = value_of(score, *task.published)
+            if value is None:
+                raise InputError(f"task {task.name}: the model has no score of the published kind")
+            named[row["filename"]] = value
+    return Submission(part, gold, [(row["filename"], named[row["filename"]]) for row in gold])
 
 
 class _Judged(NamedTuple):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from spiritlm.scoring.protocol import Request
+from spiritlm.scoring.protocol import Request, Segment
 
 Normalisation = Literal["sum", "mean"]
 """Of log probabilities: added up, or a token."""
 Among = Literal["full", "modality"]
 """What a token competes with: all of the vocabulary, or its modality's tokens."""
+
+
+ITEM = "item"
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,13 @@ class Pair:
     right: Request
     wrong: Request
     labels: Mapping[str, str] = field(default_factory=dict)
-    """What tables group by: voice, type, frequency."""
+    """What tables group by: voice, type, frequency. Pairs of one `item` say the same in several voices: their mean is
+    one observation."""
+
+
+def whole_pair(id: str, right: Segment, wrong: Segment, labels: Mapping[str, str] | None = None) -> Pair:
+    """Of two pieces that are scored from their beginning."""
+    return Pair(id, Request((), (right,)), Request((), (wrong,)), labels or {})
 
 
 @dataclass(frozen=True)
@@ -37,3 +47,5 @@ class Task:
     """Items of the folder that are not scored, by a rule that the task states; never for what is missing."""
     published: tuple[Normalisation, Among]
     """The choice behind the published figures."""
+    gold: Path | None = None
+    """The `gold.csv` behind it, where the official scorer knows the task."""
