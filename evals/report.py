@@ -19,11 +19,14 @@ from spiritlm.run.metrics import read_metrics
 from spiritlm.run.page import Page, audio, cards, figure, table
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe, read_stage
-from spiritlm.scoring.accuracy import percent
 from spiritlm.suites import asr
+from spiritlm.suites.sheets import percent, wer
+from spiritlm.suites.storycloze import DIRECTIONS
 
 COLORS = {"text": "#2457c5", "semantic": "#c5562b", "pitch": "#2f8f5b", "style": "#8a4fb5"}
-CLOZE_COLUMNS = {"model": "mean", "model, sum": "sum", "trigram": "ngram"}
+CLOZE = {f"storycloze {direction}": direction for direction in DIRECTIONS}
+"""Tasks shown, and what they are called."""
+SHOWN = {"model": "mean", "model, sum": "sum"}
 BAR_COLORS = {"model": "#2457c5", "apart": "#c5562b", "trigram": "#a9b2c3"}
 APART = " Apart: a model trained on as many tokens of text and speech, without interleaving or pairs."
 EXAMPLES = 6
@@ -102,7 +105,7 @@ def _subtitle(stages: dict[str, Any]) -> str:
 
 
 def _headline(stages: dict[str, Any], results: dict[str, Any]) -> str:
-    cloze = {d: f"{100 * row['mean']['value']:.1f} %" for d, row in results["storycloze"].items()}
+    cloze = {d: f"{100 * row['value']:.1f} %" for d, row in _cloze_columns(results)["model"].items()}
     counts = stages["lm"]["counts"]
     seconds = sum(stage["seconds"] for stage in stages.values())
     return cards(
@@ -141,11 +144,18 @@ def _loss_table(loss: dict[str, dict[str, float]]) -> str:
 
 def _cloze_columns(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Accuracies by column and direction."""
-    cloze = results["storycloze"]
-    columns = {label: {d: row[key] for d, row in cloze.items()} for label, key in CLOZE_COLUMNS.items()}
+    tasks = _cloze(results)
+    columns = {label: {d: row["accuracy"][key]["full"] for d, row in tasks.items()} for label, key in SHOWN.items()}
+    if all("trigram" in row for row in tasks.values()):
+        columns["trigram"] = {direction: row["trigram"] for direction, row in tasks.items()}
     if "apart" in results:
-        columns["apart"] = {d: row["mean"] for d, row in results["apart"]["storycloze"].items()}
+        columns["apart"] = {d: row["accuracy"]["mean"]["full"] for d, row in _cloze(results["apart"]).items()}
     return columns
+
+
+def _cloze(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Figures by direction."""
+    return {told: results["tasks"][name] for name, told in CLOZE.items()}
 
 
 def _cloze_bars(columns: dict[str, dict[str, Any]]) -> Figure:
@@ -156,7 +166,7 @@ def _cloze_bars(columns: dict[str, dict[str, Any]]) -> Figure:
     width = 0.7 / len(shown)
     for number, (label, color) in enumerate(shown.items()):
         values = [100 * columns[label][d]["value"] for d in directions]
-        errors = [100 * columns[label][d]["standard_error"] for d in directions]
+        errors = [100 * (columns[label][d]["standard_error"] or 0) for d in directions]
         at = np.arange(len(directions)) + (number - (len(shown) - 1) / 2) * width
         axes.bar(at, values, 0.94 * width, yerr=errors, color=color, label=label, capsize=3)
     axes.axhline(50, color="#1d2433", linewidth=1, linestyle="--", label="chance")
@@ -168,14 +178,10 @@ def _cloze_bars(columns: dict[str, dict[str, Any]]) -> Figure:
 
 def _cloze_table(columns: dict[str, dict[str, Any]]) -> str:
     rows = [
-        [direction, *(_accuracy(column[direction]) for column in columns.values()), "50.0", str(row["pairs"])]
+        [direction, *(percent(column[direction]) for column in columns.values()), "50.0", str(row["pairs"])]
         for direction, row in columns["model"].items()
     ]
     return table(["direction", *columns, "chance", "n"], rows)
-
-
-def _accuracy(found: dict[str, float]) -> str:
-    return percent(found["value"], found["standard_error"])
 
 
 def _asr_table(results: dict[str, Any]) -> str:
@@ -183,7 +189,7 @@ def _asr_table(results: dict[str, Any]) -> str:
     rows = [
         [
             asr.GROUPS[name],
-            *(percent(arm[name]["wer"], arm[name]["standard_error"]) for arm in arms.values()),
+            *(wer(arm[name]) for arm in arms.values()),
             str(row["words"]),
             str(row["sentences"]),
         ]
@@ -200,16 +206,16 @@ def _asr_examples(items: list[dict[str, Any]]) -> str:
 def _expressive_table(stages: dict[str, Any], results: dict[str, Any], expressive: dict[str, Any]) -> str:
     runs = {"lm": results, "lm_expressive": expressive}
     rows = [["tokens a second, in training"], *([f"loss, {name}"] for name in expressive["loss"])]
-    rows += [[f"StoryCloze {direction}, %"] for direction in expressive["storycloze"]]
+    rows += [[f"StoryCloze {direction}, %"] for direction in DIRECTIONS]
     rows += [["words heard wrong, %"], ["style kept, %"], ["style kept, shuffled, %"], ["difference, %"]]
     for lm, found in runs.items():
         style = found.get("style_consistency")
         cells = [f"{stages[lm]['counts']['tokens_per_second']:.0f}"]
         losses = [found["loss"].get(name) for name in expressive["loss"]]
         cells += [f"{loss['model']:.3f}" if loss else "-" for loss in losses]
-        cells += [_accuracy(found["storycloze"][direction]["mean"]) for direction in expressive["storycloze"]]
-        cells.append(percent(found["asr"]["all"]["wer"], found["asr"]["all"]["standard_error"]))
-        cells += [_accuracy(style[key]) if style else "-" for key in ("kept", "shuffled", "difference")]
+        cells += [percent(row) for row in _cloze_columns(found)["model"].values()]
+        cells.append(wer(found["asr"]["all"]))
+        cells += [percent(style[key]) if style else "-" for key in ("kept", "shuffled", "difference")]
         for row, cell in zip(rows, cells, strict=True):
             row.append(cell)
     return table(["", "units", "units, pitch and style"], rows)

@@ -1,45 +1,60 @@
-"""Evaluate an exported model: loss in each modality against what token frequencies give, StoryCloze, and prompted
-speech recognition; beside it, where there is one, a model that was trained without interleaving.
+"""Evaluate an exported model on benchmarks.
 
-In:  an export stage and the store of an encode stage; a second export stage.
-Out: `results.json` (figures and the score of every item) and `results.md` (a table).
+    python evals/run.py MODEL --tasks swuggy,sblimp,storycloze --data ROOT --out DIR [key=value ...]
+    python evals/run.py RECIPE.toml [key=value ...]
+
+In:  an exported model (beside it perhaps another, `apart`), the folder of the benchmarks (docs/evals.md), and for the
+     tasks loss, asr and style_consistency the store of an encode stage.
+Out: `results.json`, `results.md`, `results.html`, the scores of every item in `items/TASK.jsonl`, and what the official
+     scorer of sWUGGY and sBLIMP takes in `submission/`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
-from spiritlm.corpus.datasets import MAIN_STORE, MixedDataset, SourceRecipe, dev_samples, unigram_entropy
+from spiritlm.config import load_recipe
 from spiritlm.corpus.manifest import read_manifest
 from spiritlm.corpus.store import DocumentStore
-from spiritlm.inference.model import load_language_model
+from spiritlm.errors import InputError
 from spiritlm.run.files import write_json, write_text
-from spiritlm.run.program import run_program
-from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe
-from spiritlm.scoring.accuracy import percent
+from spiritlm.run.program import guarded, run_stage
+from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, StageRecipe, is_main_process
 from spiritlm.scoring.greedy import Prompt, greedy
-from spiritlm.scoring.loglikelihood import Request, Score, loglikelihood
-from spiritlm.scoring.ngram import NGram
-from spiritlm.suites import asr, storycloze, style_consistency
-from spiritlm.tokens.documents import compose, whole
-from spiritlm.tokens.interleave import MODALITIES, SPEECH, TEXT
-from spiritlm.tokens.vocabulary import Vocabulary
+from spiritlm.scoring.models import ExportedModel
+from spiritlm.suites import asr, dev_loss, sheets, style_consistency
+from spiritlm.suites.evaluation import evaluate
+from spiritlm.suites.figures import figures, published
+from spiritlm.suites.pairs import Task
+from spiritlm.suites.registry import GROUPS, SUITES, read_tasks, require_names
+from spiritlm.suites.trigram import Trigrams
 
-STYLE_ROWS = {"kept": "in the story's mood", "shuffled": "in the mood of another story", "difference": "difference"}
+STORE_TASKS = {"loss": dev_loss.VERSION, "asr": asr.VERSION, "style_consistency": style_consistency.VERSION}
+"""Tasks over a store, and their versions."""
 
 
 class EvaluateRecipe(StageRecipe):
-    model: Input
-    apart: OptionalInput = None
-    """A model that has read text and heard speech, never both in one document: its figures stand beside."""
-    store: Input
+    free: ClassVar[frozenset[str]] = StageRecipe.free | {"batch_size"}
+
+    model: Folder
+    apart: OptionalFolder = None
+    """A model whose figures stand beside, say one that has read and heard, never both in one document."""
+    tasks: tuple[str, ...]
+    data: OptionalFolder = None
+    """The folder of the benchmarks."""
+    split: str = "dev"
+    """Of the benchmarks that have several."""
+    store: OptionalInput = None
+    """For loss, asr and style_consistency; where it is given, trigrams over its documents stand beside all tasks."""
     moods: OptionalInput = None
     """The corpus of a store with style units: whether the model tells on in the mood of what it heard."""
     batch_size: PositiveInt = 32
@@ -50,43 +65,79 @@ class EvaluateRecipe(StageRecipe):
     unigram_rows: PositiveInt = 400
     """Training rows that the unigram distribution is counted over."""
 
+    @model_validator(mode="after")
+    def _has_what_its_tasks_need(self) -> EvaluateRecipe:
+        for name in self.names:
+            if name in SUITES and self.data is None:
+                raise InputError(f"task {name}: expected data, the folder of the benchmarks")
+            if name in STORE_TASKS and self.store is None:
+                raise InputError(f"task {name}: expected store, the folder of an encode stage")
+        if "style_consistency" in self.names and self.moods is None:
+            raise InputError("task style_consistency: expected moods, the corpus of the store")
+        if not self.tasks:
+            raise InputError("tasks: expected at least one")
+        return self
 
-def evaluate(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
-    vocabulary = Vocabulary.load(recipe.model)
-    test = DocumentStore(recipe.store, "test")
-    vocabulary.require_hash(test.vocabulary.hash, recipe.store)
-    model = load_language_model(recipe.model)
-    loss, figures = _loss(model, recipe), _suites(model, test, recipe)
-    ngrams, items = _ngrams(recipe.store), storycloze.read_items(test)
-    for direction, (_, told) in storycloze.DIRECTIONS.items():
-        by_ngram = storycloze.evaluate(items, direction, ngrams[told].loglikelihood, vocabulary)
-        figures["storycloze"][direction]["ngram"] = by_ngram["mean"]
-    results: dict[str, Any] = {
-        "task_versions": {"storycloze": storycloze.VERSION, "asr": asr.VERSION},
-        "split": "test",
-        "vocabulary": vocabulary.hash,
-        "loss": loss,
-        **figures,
-    }
+    @property
+    def names(self) -> list[str]:
+        """Of tasks, groups spelt out."""
+        return require_names(self.tasks, STORE_TASKS)
+
+
+def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
+    data, names = recipe.data, recipe.names
+    tasks = [task for name in names if data and name in SUITES for task in read_tasks(name, data, recipe.split)]
+    model = ExportedModel.from_pretrained(recipe.model)
+    versions = {task.name: task.version for task in tasks} | {n: v for n, v in STORE_TASKS.items() if n in names}
+    results: dict[str, Any] = {"task_versions": versions, **_arm(model, tasks, recipe, stage.folder)}
+    if recipe.store:
+        trigrams = Trigrams(recipe.store)
+        for task in tasks:
+            if scores := trigrams.scores(model, task):
+                results["tasks"][task.name]["trigram"] = published(figures(task, scores))
+        results |= _of_the_model(model.model, recipe, recipe.store)
     if recipe.apart:
-        vocabulary.require_hash(Vocabulary.load(recipe.apart).hash, recipe.apart)
-        results["apart"] = _suites(load_language_model(recipe.apart), test, recipe)
-    if recipe.moods:
-        results["task_versions"]["style_consistency"] = style_consistency.VERSION
-        results["style_consistency"] = _style_consistency(model, test, recipe.moods, recipe.store)
-    write_json(stage.folder / "results.json", results)
-    table = _table(results)
-    write_text(stage.folder / "results.md", table)
-    print(table)
-    counts = {"loss": loss, **_rounded(figures)}
-    if recipe.apart:
-        counts["apart"] = _rounded(results["apart"])
-    if recipe.moods:
-        counts["style_consistency"] = {key: results["style_consistency"][key]["value"] for key in STYLE_ROWS}
-    return counts
+        results["apart"] = _arm(ExportedModel.from_pretrained(recipe.apart), tasks, recipe, stage.folder / "apart")
+    if is_main_process():
+        told = sheets.markdown(results)
+        write_json(stage.folder / "results.json", results)
+        write_text(stage.folder / "results.md", told)
+        sheets.page(results).save(stage.folder / "results.html")
+        print(told)
+    return _counts(results)
 
 
-def _style_consistency(model: torch.nn.Module, test: DocumentStore, corpus: Path, store: Path) -> dict[str, Any]:
+def _arm(model: ExportedModel, tasks: Sequence[Task], recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
+    """What is asked of both models."""
+    found: dict[str, Any] = {"model": model.identity, "tasks": evaluate(tasks, model.loglikelihood, folder)}
+    if "asr" in recipe.names and recipe.store:
+        found["asr"] = _asr(model.model, recipe, recipe.store)
+    return found
+
+
+def _of_the_model(model: torch.nn.Module, recipe: EvaluateRecipe, store: Path) -> dict[str, Any]:
+    """What is asked of the first model only."""
+    found: dict[str, Any] = {}
+    if "loss" in recipe.names:
+        found["loss"] = dev_loss.dev_loss(model, store, recipe.sequence_length, recipe.unigram_rows)
+    if "style_consistency" in recipe.names and recipe.moods:
+        found["style_consistency"] = _style_consistency(model, store, recipe.moods)
+    return found
+
+
+def _asr(model: torch.nn.Module, recipe: EvaluateRecipe, store: Path) -> dict[str, Any]:
+    test, train = DocumentStore(store, "test"), DocumentStore(store, "train")
+    vocabulary = test.vocabulary
+
+    def transcribe(prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        return greedy(model, prompts, asr.end_ids(vocabulary), asr.banned_ids(vocabulary))
+
+    speakers = {train.record(index).speaker for index in range(len(train))}
+    return asr.evaluate(asr.read_items(test, recipe.asr_sentences), transcribe, vocabulary, speakers)
+
+
+def _style_consistency(model: torch.nn.Module, store: Path, corpus: Path) -> dict[str, Any]:
+    test = DocumentStore(store, "test")
     vocabulary = test.vocabulary
     items = style_consistency.read_items(test, read_manifest(corpus, "test"))
     table = style_consistency.moods_of_units(DocumentStore(store, "train"), read_manifest(corpus, "train"))
@@ -98,99 +149,49 @@ def _style_consistency(model: torch.nn.Module, test: DocumentStore, corpus: Path
     return style_consistency.evaluate(items, tell_on, vocabulary, table)
 
 
-def _suites(model: torch.nn.Module, test: DocumentStore, recipe: EvaluateRecipe) -> dict[str, dict[str, Any]]:
-    vocabulary = test.vocabulary
-    items = storycloze.read_items(test)
-
-    def score(requests: Sequence[Request]) -> list[Score]:
-        return loglikelihood(model, requests, recipe.batch_size)
-
-    def transcribe(prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        return greedy(model, prompts, asr.end_ids(vocabulary), asr.banned_ids(vocabulary))
-
-    train = DocumentStore(recipe.store, "train")
-    speakers = {train.record(index).speaker for index in range(len(train))}
-    sentences = asr.read_items(test, recipe.asr_sentences)
-    return {
-        "storycloze": {d: storycloze.evaluate(items, d, score, vocabulary) for d in storycloze.DIRECTIONS},
-        "asr": asr.evaluate(sentences, transcribe, vocabulary, speakers),
-    }
-
-
-def _rounded(figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _counts(results: Mapping[str, Any]) -> dict[str, Any]:
     """Each figure and its standard error."""
-    cloze = {d: [row["mean"]["value"], row["mean"]["standard_error"]] for d, row in figures["storycloze"].items()}
-    rates = {name: [row["wer"], row["standard_error"]] for name, row in asr.groups(figures["asr"]).items()}
-    return {
-        suite: {name: [round(number, 4) for number in pair] for name, pair in found.items()}
-        for suite, found in (("storycloze", cloze), ("asr", rates))
-    }
-
-
-@torch.inference_mode()
-def _loss(model: torch.nn.Module, recipe: EvaluateRecipe) -> dict[str, dict[str, float]]:
-    """Cross entropy of the dev split, nats a token, of the model and of the unigram baseline, by modality.
-
-    As in training, a token sees the tokens of its own document only.
-    """
-    dev = dev_samples(recipe.store, "dev", recipe.sequence_length)
-    both = [SourceRecipe(kind="text"), SourceRecipe(kind="speech")]
-    dataset = MixedDataset({MAIN_STORE: recipe.store}, both, recipe.sequence_length, seed=0)
-    unigram = unigram_entropy(dataset, recipe.unigram_rows, dev)
-    losses: dict[int, list[np.ndarray]] = {modality: [] for modality in unigram}
-    for row in dev:
-        for begin, end in pairwise(row.cu_seqlens):
-            known = begin + np.flatnonzero(row.loss_mask[begin:end] > 0)
-            if not len(known):
-                continue
-            input_ids = torch.from_numpy(row.input_ids[None, begin:end]).to(next(model.parameters()).device)
-            log_p = model(input_ids=input_ids).logits[0].double().log_softmax(-1).cpu().numpy()  # [time, vocabulary]
-            loss = -log_p[known - begin, row.labels[known]]
-            for modality, kept in losses.items():
-                kept.append(loss[row.modality[known] == modality])
-    return {
-        MODALITIES[modality]: {"model": float(np.concatenate(found).mean()), "unigram": unigram[modality]}
-        for modality, found in losses.items()
-    }
-
-
-def _ngrams(store: Path) -> list[NGram]:
-    """A trigram model for each modality, over the spoken training documents."""
-    train = DocumentStore(store, "train")
-    vocabulary, rates = train.vocabulary, train.rates.tolist()
-    sequences = ([compose(d, whole(d, modality), vocabulary, rates).ids for d in train] for modality in (TEXT, SPEECH))
-    return [NGram(ids, train.vocabulary.size) for ids in sequences]
-
-
-def _table(results: dict[str, Any]) -> str:
-    lines = ["| loss, nats a token (dev) | model | unigram |", "|---|---|---|"]
-    lines += [f"| {name} | {row['model']:.3f} | {row['unigram']:.3f} |" for name, row in results["loss"].items()]
-    apart = results.get("apart")
-    beside = " apart |" if apart else ""
-    lines += ["", f"| StoryCloze (test, chance 50) | mean LL | sum LL | trigram |{beside} n |"]
-    lines.append("|---" * (6 if apart else 5) + "|")
-    for direction, row in results["storycloze"].items():
-        cells = [percent(row[k]["value"], row[k]["standard_error"]) for k in ("mean", "sum", "ngram")]
-        if apart:
-            other = apart["storycloze"][direction]["mean"]
-            cells.append(percent(other["value"], other["standard_error"]))
-        lines.append(f"| {direction} | {' | '.join(cells)} | {row['mean']['pairs']} |")
-    lines += ["", f"| ASR, prompted (test), % of words wrong | WER |{beside} sentences |"]
-    lines.append("|---" * (4 if apart else 3) + "|")
-    for name, row in asr.groups(results["asr"]).items():
-        rows = [row, apart["asr"][name]] if apart else [row]
-        cells = [percent(r["wer"], r["standard_error"]) for r in rows]
-        lines.append(f"| {asr.GROUPS[name]} | {' | '.join(cells)} | {row['sentences']} |")
+    counts: dict[str, Any] = {name: _rounded(published(found)) for name, found in results["tasks"].items()}
+    if "loss" in results:
+        counts["loss"] = results["loss"]
+    if "asr" in results:
+        counts["asr"] = {name: _rounded(row, "wer") for name, row in asr.groups(results["asr"]).items()}
     if style := results.get("style_consistency"):
-        lines += ["", "| style kept by a continuation (test), % | | stories |", "|---|---|---|"]
-        lines += [
-            f"| {STYLE_ROWS[key]} | {percent(style[key]['value'], style[key]['standard_error'])} | {style[key]['n']} |"
-            for key in STYLE_ROWS
-        ]
-    if apart:
-        lines += ["", "apart: a model trained on as many tokens of text and speech, without interleaving or pairs"]
-    return "\n".join(lines) + "\n"
+        counts["style_consistency"] = {key: style[key]["value"] for key in sheets.STYLE_ROWS}
+    if "apart" in results:
+        counts["apart"] = _counts(results["apart"])
+    return counts
+
+
+def _rounded(found: Mapping[str, Any] | None, name: str = "value") -> list[float | None]:
+    pair = [found[key] if found else None for key in (name, "standard_error")]
+    return [None if number is None else round(number, 4) for number in pair]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, metavar="MODEL|RECIPE.toml", help="exported model, or recipe (TOML)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
+    parser.add_argument("--tasks", metavar="NAME,NAME", help=f"of {', '.join([*SUITES, *GROUPS, *STORE_TASKS])}")
+    parser.add_argument("--data", help="folder of the benchmarks")
+    parser.add_argument("--split", help="of the benchmarks that have several (default: dev)")
+    parser.add_argument("--out", help="folder of the results")
+    parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    options = parser.parse_intermixed_args()
+
+    def work() -> None:
+        given = {name: getattr(options, name) for name in ("data", "split", "out")}
+        given["tasks"] = [name.strip() for name in options.tasks.split(",")] if options.tasks else None
+        path = options.model if options.model.suffix == ".toml" else None
+        if path is None:
+            given["model"] = str(options.model)
+        overrides = [f"{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
+        recipe = load_recipe(EvaluateRecipe, path, [*overrides, *options.overrides])
+        run_stage(Stage("evaluate", recipe), recipe, run, options.dry_run)
+
+    sys.exit(guarded(work, options.debug))
 
 
 if __name__ == "__main__":
-    run_program("evaluate", EvaluateRecipe, evaluate, __doc__)
+    main()

@@ -27,23 +27,28 @@ class Recipe(BaseModel):
 R = TypeVar("R", bound=Recipe)
 
 
-def load_recipe(cls: type[R], path: str | Path, overrides: Iterable[str] = (), kind: str = "recipe") -> R:
-    """Read `path` (TOML), apply `a.b=c` overrides in order, and validate as `cls`.
+def load_recipe(cls: type[R], path: str | Path | None, overrides: Iterable[str] = (), kind: str = "recipe") -> R:
+    """Read `path` (TOML; None: nothing), apply `a.b=c` overrides in order, and validate as `cls`.
 
     Override values are TOML values; what is not valid TOML is taken as a string, so `name=slt` needs no quotes.
     `kind`: what messages call the file. Raises `InputError` for an unreadable file, a malformed override, an unknown,
     absent or mistyped key.
     """
-    path = Path(path)
+    data, source = {}, "command line"
+    if path is not None:
+        data, source = _read_toml(Path(path), kind), f"{kind} {path}"
+    for override in overrides:
+        _apply_override(data, override)
+    return validate_recipe(cls, data, source)
+
+
+def _read_toml(path: Path, kind: str) -> dict[str, Any]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{kind} {path}: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{kind} {path}: not valid TOML: {error}") from None
-    for override in overrides:
-        _apply_override(data, override)
-    return validate_recipe(cls, data, source=f"{kind} {path}")
 
 
 def validate_recipe(cls: type[R], data: dict[str, Any], source: str) -> R:

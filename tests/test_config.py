@@ -86,3 +86,9 @@ def test_what_a_recipe_finds_wrong_with_itself_is_said_as_it_says_it() -> None:
         validate_recipe(Pair, {"low": 3}, "recipe")
     with pytest.raises(InputError, match=r"^recipe: pair: low = 3: expected at most high$"):
         validate_recipe(Pairs, {"pair": {"low": 3}}, "recipe")
+
+
+def test_without_a_file_overrides_are_all() -> None:
+    assert load_recipe(Training, None, ["name=a", "steps=3"]) == Training(name="a", steps=3)
+    with pytest.raises(InputError, match="command line: key 'name' is absent"):
+        load_recipe(Training, None, ["steps=3"])

@@ -47,12 +47,13 @@ def run_program(
 
     def work() -> None:
         recipe = load_recipe(recipe_class, options.recipe, options.overrides)
-        _run_stage(Stage(name, recipe), recipe, run, options.dry_run)
+        run_stage(Stage(name, recipe), recipe, run, options.dry_run)
 
     sys.exit(guarded(work, options.debug))
 
 
-def _run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]], dry_run: bool) -> None:
+def run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]], dry_run: bool) -> None:
+    """Run `run(recipe, stage) -> counts` unless the stage is done."""
     console = Console(highlight=False, soft_wrap=True, quiet=not is_main_process())
     if stage.is_done():
         console.print(f"{stage.name}: done before, {escape(str(stage.folder))}")

@@ -42,6 +42,9 @@ Input = Annotated[Path, "input stage"]
 BegunInput = Annotated[Path, "input stage", "may be unfinished"]
 """Of one that may still be running."""
 OptionalInput = Annotated[Path | None, "input stage"]
+Folder = Annotated[Path, "input stage", "may be any folder"]
+"""Of one that may have been made elsewhere; then names and sizes of its files are its fingerprint."""
+OptionalFolder = Annotated[Path | None, "input stage", "may be any folder"]
 Inputs = Annotated[dict[str, Path], "input stage"]
 """Type of a recipe field that names several of them; field `stores` has the inputs `stores.NAME`."""
 
@@ -94,9 +97,11 @@ class Stage:
         self.name = name
         self.folder = recipe.out
         self.inputs = _inputs(recipe)
-        unfinished = _fields_marked(recipe, "may be unfinished")
+        unfinished, any_folder = (_fields_marked(recipe, f"may be {what}") for what in ("unfinished", "any folder"))
         self.input_fingerprints = {
-            key: (read_begun if key in unfinished else read_stage)(path)["fingerprint"]
+            key: _listing(path)
+            if key in any_folder and not is_finished(path)
+            else (read_begun if key in unfinished else read_stage)(path)["fingerprint"]
             for key, path in self.inputs.items()
         }
         self.recipe = _without(recipe.model_dump(mode="json"), {*recipe.free, *_fields_marked(recipe, "input stage")})
@@ -222,6 +227,14 @@ def _inputs(recipe: StageRecipe) -> dict[str, Path]:
         elif value is not None:
             found[name] = value
     return found
+
+
+def _listing(folder: Path) -> str:
+    """Digest of names and sizes of all files."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder, but there is none")
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sha256_json(sorted([str(path.relative_to(folder)), path.stat().st_size] for path in files))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

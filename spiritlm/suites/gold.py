@@ -26,8 +26,21 @@ Row = Mapping[str, str]
 
 
 def read_gold(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Rows in order. Raises `InputError` for an absent file or column, a row that is cut off, a recording that is named
-    twice, or a `correct` that is neither 0 nor 1."""
+    """Rows in order. Raises `InputError` as `read_table` does, and for a recording that is named twice, or a `correct`
+    that is neither 0 nor 1."""
+    rows = read_table(path, columns)
+    for number, row in enumerate(rows, 2):
+        if row["correct"] not in ("0", "1"):
+            raise InputError(f"{path}: row {number}: correct is {row['correct']!r}, expected 0 or 1")
+    for name, count in Counter(row["filename"] for row in rows).items():
+        if count > 1:
+            raise InputError(f"{path}: recording {name!r} is named {count} times, expected once")
+    return rows
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Rows of a table whose first line names its columns, in order. Raises `InputError` for an absent file or column, a
+    row that is cut off, and a table without rows."""
     try:
         table = csv.DictReader(io.StringIO(read_bytes(path).decode("utf-8-sig"), newline=""), strict=True)
         there = [name.strip() for name in table.fieldnames or ()]
@@ -42,13 +55,8 @@ def read_gold(path: Path, columns: Sequence[str]) -> list[Row]:
     for number, row in enumerate(rows, 2):
         if None in row.values() or None in row:
             raise InputError(f"{path}: row {number}: expected {len(there)} columns, found {_width(row)}")
-        if row["correct"] not in ("0", "1"):
-            raise InputError(f"{path}: row {number}: correct is {row['correct']!r}, expected 0 or 1")
     if not rows:
         raise InputError(f"{path}: holds no rows")
-    for name, count in Counter(row["filename"] for row in rows).items():
-        if count > 1:
-            raise InputError(f"{path}: recording {name!r} is named {count} times, expected once")
     return rows
 
 

@@ -1,82 +1,155 @@
-"""Spoken and written StoryCloze: which of two endings does a story have? In four directions.
+"""StoryCloze and Topic-StoryCloze, spoken and written: which of two endings does a story have?
 
-An item is three documents of a store split, named as the public cross-modal layouts name their files:
-`NAME_mutual` (the first four sentences), `NAME_correct` and `NAME_incorrect` (the endings). In direction S>T,
-the story is heard and the endings are read. Endings are compared by mean log-likelihood per token of the ending
-(the published choice, Spirit LM table 10) and by the sum; the `</s>` after an ending is not scored.
+Three layouts of a folder:
+
+    NAME_mutual.wav, NAME_correct.wav, NAME_incorrect.wav, and .txt   the story without its end, and the two endings
+    0_*.wav, 1_*.wav, 2_*.wav ...                                     whole stories, the right one before the wrong one
+    **/*.parquet                                                      whole stories, written and spoken (the mirror)
+
+The first may have a table beside it, `items.csv`, of what else is known of the stories: `name`, and columns that
+figures are told apart by. It can be asked in four directions: in S>T the story is heard and the endings are read. Two
+scopes: the ending alone is scored, after the story; or story and ending are (`whole`), which is what the original
+metric of the spoken benchmark compares. Published figures take the mean log-likelihood per token (Spirit LM, table 10).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-import numpy as np
-
-from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
-from spiritlm.scoring.accuracy import pair_accuracy, pair_win
-from spiritlm.scoring.loglikelihood import Request, Score
-from spiritlm.tokens.documents import span_ids, whole
-from spiritlm.tokens.emit import Document
-from spiritlm.tokens.interleave import SPEECH, TEXT
-from spiritlm.tokens.vocabulary import Vocabulary
+from spiritlm.run.files import read_bytes
+from spiritlm.scoring.protocol import Request, Segment, Sound
+from spiritlm.suites.gold import read_table
+from spiritlm.suites.mirrors import cell_sound, cell_text, parquet_rows, split_of
+from spiritlm.suites.pairs import ITEM, Pair, Task, whole_pair
 
-VERSION = 1
-DIRECTIONS = {"T>T": (TEXT, TEXT), "S>S": (SPEECH, SPEECH), "T>S": (TEXT, SPEECH), "S>T": (SPEECH, TEXT)}
+VERSION = 2
+ENDINGS = {"T": ".txt", "S": ".wav"}
+DIRECTIONS = ("T>T", "S>S", "T>S", "S>T")
+PARTS = ("mutual", "correct", "incorrect")
+WHOLE, ITEMS = "whole", "items.csv"
 
-Scorer = Callable[[Sequence[Request]], list[Score]]
-
-
-@dataclass(frozen=True)
-class Item:
-    name: str
-    speaker: str
-    mutual: Document
-    correct: Document
-    incorrect: Document
-    rates: tuple[float, ...]
-    """Units per second of the store's streams, Hz."""
+_PART = re.compile(rf"(.+)_({'|'.join(PARTS)})")
+_NUMBERED = re.compile(r"(\d+)_.*")
 
 
-def read_items(store: DocumentStore) -> list[Item]:
-    """Items in order of name. Raises `InputError` where one of an item's three documents is absent."""
-    items = []
-    for record in sorted(store.records, key=lambda record: record.id):
-        if record.id.endswith("_mutual"):
-            name = record.id.removesuffix("_mutual")
-            mutual, right, wrong = (store.named(f"{name}_{part}") for part in ("mutual", "correct", "incorrect"))
-            items.append(Item(name, record.speaker, mutual, right, wrong, tuple(store.rates.tolist())))
-    if not items:
-        raise InputError("the split holds no StoryCloze items: expected documents named NAME_mutual")
-    return items
+def read(name: str, folder: Path) -> list[Task]:
+    """`NAME DIRECTION` and `NAME DIRECTION whole` for all that the folder's files allow.
+
+    Raises `InputError` where a file of a story is absent, or the folder has none of the three layouts.
+    """
+    if next(folder.rglob("*.parquet"), None):
+        return _mirrored(name, folder)
+    files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS.values())
+    if any(_PART.fullmatch(path.stem) for path in files):
+        return _crossed(name, folder, files)
+    sounds = [path for path in files if path.suffix == ".wav"]
+    if sounds:
+        return [_flat(name, folder, sounds)]
+    raise InputError(
+        f"{folder}: expected NAME_mutual, NAME_correct and NAME_incorrect (.wav, .txt), or 0_*.wav, 1_*.wav ..., or "
+        "*.parquet, found none"
+    )
 
 
-def requests(item: Item, direction: str, vocabulary: Vocabulary) -> tuple[Request, Request]:
-    """The right and the wrong ending as requests; where the modality changes, its marker is part of the prompt."""
-    heard, told = DIRECTIONS[direction]
-    prompt = [vocabulary.bos, *vocabulary.opening(heard), *_ids(item, item.mutual, heard, vocabulary)]
-    if told != heard:
-        prompt += vocabulary.closing(heard) + vocabulary.opening(told)
-    right, wrong = (_ids(item, ending, told, vocabulary) for ending in (item.correct, item.incorrect))
-    return Request(np.array(prompt), right), Request(np.array(prompt), wrong)
+def _task(name: str, split: str, pairs: Sequence[Pair]) -> Task:
+    return Task(name, VERSION, split, pairs, 0, ("mean", "full"))
 
 
-def _ids(item: Item, document: Document, modality: int, vocabulary: Vocabulary) -> np.ndarray:
-    return span_ids(document, whole(document, modality)[0], vocabulary, item.rates)
+def _crossed(name: str, folder: Path, files: Sequence[Path]) -> list[Task]:
+    stories = sorted({found[1] for path in files if (found := _PART.fullmatch(path.stem))})
+    if strange := [path for path in files if path.suffix == ".wav" and not _PART.fullmatch(path.stem)]:
+        raise InputError(f"{strange[0]}: expected NAME_mutual, NAME_correct or NAME_incorrect")
+    there, suffixes = {path.name for path in files}, {path.suffix for path in files}
+    pieces: dict[str, Mapping[str, Sequence[Segment]]] = {}
+    for modality, suffix in ENDINGS.items():
+        if suffix not in suffixes:
+            continue
+        for file in (f"{story}_{part}{suffix}" for story in stories for part in PARTS):
+            if file not in there:
+                raise InputError(f"{folder / file}: absent, though the folder has other {suffix} files")
+        pieces[modality] = {s: [_piece(folder / f"{s}_{part}{suffix}") for part in PARTS] for s in stories}
+    return list(_directions(name, _labels(folder / ITEMS, stories), pieces))
 
 
-def evaluate(items: Sequence[Item], direction: str, score: Scorer, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Accuracy of one direction by both normalisations, with the items behind it."""
-    pairs = [requests(item, direction, vocabulary) for item in items]
-    scores = score([request for pair in pairs for request in pair])
-    right, wrong = scores[0::2], scores[1::2]
-    return {
-        "mean": pair_accuracy([s.mean for s in right], [s.mean for s in wrong])._asdict(),
-        "sum": pair_accuracy([s.total for s in right], [s.total for s in wrong])._asdict(),
-        "items": [
-            {"name": i.name, "speaker": i.speaker, "right": r.mean, "wrong": w.mean, "win": pair_win(r.mean, w.mean)}
-            for i, r, w in zip(items, right, wrong, strict=True)
-        ],
+def _labels(path: Path, stories: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Of each story, none where there is no table. Raises `InputError` where the table has not the same stories."""
+    if not path.is_file():
+        return {story: {} for story in stories}
+    table = {
+        row["name"]: {key: value for key, value in row.items() if key != "name"} for row in read_table(path, ["name"])
     }
+    if other := sorted(table.keys() ^ set(stories)):
+        raise InputError(f"{path}: story {other[0]!r} is in the table or in the folder, not in both")
+    return {story: table[story] for story in stories}
+
+
+def _piece(path: Path) -> Segment:
+    if path.suffix == ".wav":
+        return Sound(str(path), path)
+    try:
+        text = read_bytes(path).decode().strip()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected text in UTF-8") from None
+    if not text:
+        raise InputError(f"{path}: is empty, expected text")
+    return text
+
+
+def _directions(
+    name: str, stories: Mapping[str, Mapping[str, str]], pieces: Mapping[str, Mapping[str, Sequence[Segment]]]
+) -> Iterator[Task]:
+    for direction in DIRECTIONS:
+        heard, told = direction.split(">")
+        if heard not in pieces or told not in pieces:
+            continue
+        told_apart, told_whole = [], []
+        for story, labels in stories.items():
+            begin, right, wrong = pieces[heard][story][0], *pieces[told][story][1:]
+            told_apart.append(Pair(story, Request((begin,), (right,)), Request((begin,), (wrong,)), labels))
+            told_whole.append(Pair(story, Request((), (begin, right)), Request((), (begin, wrong)), labels))
+        yield _task(f"{name} {direction}", "test", told_apart)
+        yield _task(f"{name} {direction} {WHOLE}", "test", told_whole)
+
+
+def _flat(name: str, folder: Path, files: Sequence[Path]) -> Task:
+    numbered: dict[int, Path] = {}
+    for path in files:
+        if not (found := _NUMBERED.fullmatch(path.stem)):
+            raise InputError(f"{path}: expected a name that begins with a number and _")
+        if (other := numbered.setdefault(int(found[1]), path)) != path:
+            raise InputError(f"{path}: number {found[1]} is that of {other.name} too")
+    numbers = sorted(numbered)
+    for number in numbers:  # an absent file would make pairs of strangers
+        partner = number + 1 if (number - numbers[0]) % 2 == 0 else number - 1
+        if partner not in numbered:
+            raise InputError(
+                f"{folder}: has no recording number {partner}, which is a pair with {numbered[number].name}"
+            )
+    sounds = {number: Sound(str(path), path) for number, path in numbered.items()}
+    pairs = [whole_pair(str(number), sounds[number], sounds[number + 1]) for number in numbers[::2]]
+    return _task(f"{name} S>S {WHOLE}", "test", pairs)
+
+
+def _mirrored(name: str, folder: Path) -> list[Task]:
+    """A folder below for each voice."""
+    spoken: dict[str, Pair] = {}
+    written: dict[str, Pair] = {}
+    columns = ["id", "correct_text", "negative_text", "correct_audio", "negative_audio"]
+    for path, number, row in parquet_rows(folder, columns):
+        item, voice = cell_text(path, number, "id", row["id"]), path.parent.name
+        id = f"{item}-{voice}"
+        if id in spoken:
+            raise InputError(f"{path}: row {number}: id {item} is there twice in voice {voice}, expected once")
+        said, other = (cell_text(path, number, column, row[column]) for column in columns[1:3])
+        right, wrong = (cell_sound(path, number, column, row[column]) for column in columns[3:])
+        spoken[id] = whole_pair(id, right, wrong, {ITEM: item, "voice": voice})
+        if written.setdefault(item, pair := whole_pair(item, said, other)) != pair:
+            raise InputError(f"{path}: row {number}: id {item} is another story than in another voice")
+    split = split_of(folder)
+    return [
+        _task(f"{name} {direction} {WHOLE}", split, list(pairs.values()))
+        for direction, pairs in (("T>T", written), ("S>S", spoken))
+    ]

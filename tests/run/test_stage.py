@@ -10,7 +10,7 @@ import pytest
 from spiritlm.config import Recipe, load_recipe
 from spiritlm.errors import InputError, RunError, Stopped
 from spiritlm.run.program import run_program
-from spiritlm.run.stage import Input, Inputs, OptionalInput, Stage, StageRecipe, read_stage
+from spiritlm.run.stage import Folder, Input, Inputs, OptionalInput, Stage, StageRecipe, read_stage
 
 
 class First(StageRecipe):
@@ -25,6 +25,10 @@ class Second(StageRecipe):
 class Third(StageRecipe):
     stores: Inputs
     corpus: OptionalInput = None
+
+
+class Measured(StageRecipe):
+    data: Folder
 
 
 class Shared(Recipe):
@@ -236,3 +240,22 @@ def test_a_killed_stage_is_not_done(tmp_path: Path) -> None:
     stage.finish({})
     assert stage.is_done()
     assert not (tmp_path / "stage.begun.json").exists()
+
+
+def test_a_folder_made_elsewhere_is_known_by_its_files(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with pytest.raises(InputError, match="data: expected a folder, but there is none"):
+        Stage("measure", Measured(out=tmp_path / "out", data=data))
+    (data / "below").mkdir(parents=True)
+    (data / "below" / "a.wav").write_text("1")
+
+    def fingerprint(folder: Path) -> str:
+        return Stage("measure", Measured(out=tmp_path / "out", data=folder)).fingerprint
+
+    before = fingerprint(data)
+    assert fingerprint(data.rename(tmp_path / "moved")) == before
+    (tmp_path / "moved" / "b.wav").write_text("")
+    assert fingerprint(tmp_path / "moved") != before
+    write = json.dumps({"stage": "made", "fingerprint": "f", "recipe": {}, "inputs": {}})
+    (tmp_path / "moved" / "stage.json").write_text(write)
+    assert Stage("measure", Measured(out=tmp_path / "out", data=tmp_path / "moved")).input_fingerprints == {"data": "f"}

@@ -1,83 +1,133 @@
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from spiritlm.corpus.store import DocumentStore, Record, write_split
 from spiritlm.errors import InputError
-from spiritlm.scoring.loglikelihood import Request, Score
-from spiritlm.suites import storycloze
-from spiritlm.tokens.emit import Document, document_of
-from spiritlm.tokens.interleave import SPEECH, TEXT
-from spiritlm.tokens.text import words_to_ids
-from spiritlm.tokens.vocabulary import Vocabulary
+from spiritlm.suites.storycloze import DIRECTIONS, PARTS, read
 
-
-def spoken(vocabulary: Vocabulary, text: str, unit: int) -> Document:
-    """One unit a word."""
-    ids, starts = words_to_ids(text.split(), vocabulary.text)
-    words = [(first, number, number + 1) for number, first in enumerate(starts[:-1])]
-    return document_of(ids, words, semantic=np.arange(len(words)) + unit)
+TEXTS = {"mutual": "Tom went to the lake.", "correct": "Tom was sad.", "incorrect": "The rain came."}
 
 
 @pytest.fixture
-def documents(vocabulary: Vocabulary) -> list[tuple[Record, Document]]:
-    parts = {
-        "mutual": ("Tom went to the lake.", 0),
-        "correct": ("Tom was sad.", 20),
-        "incorrect": ("the rain came.", 30),
-    }
-    return [
-        (Record(f"{name}_{part}", "slt"), spoken(vocabulary, text, unit))
-        for name in ("b", "a")
-        for part, (text, unit) in parts.items()
-    ]
+def crossed(tmp_path: Path, write_tone: Callable[[Path, float], Path]) -> Path:
+    for name in ("b", "a"):
+        for part, text in TEXTS.items():
+            write_tone(tmp_path / f"{name}_{part}.wav", 0.1)
+            (tmp_path / f"{name}_{part}.txt").write_text(f"{text}\n")
+    return tmp_path
 
 
-def read(folder: Path, documents: list[tuple[Record, Document]], vocabulary: Vocabulary) -> list[storycloze.Item]:
-    vocabulary.save(folder)
-    write_split(folder, "test", documents, {"semantic": 25.0}, vocabulary)
-    return storycloze.read_items(DocumentStore(folder, "test"))
+def test_four_directions_and_two_scopes(crossed: Path) -> None:
+    tasks = {task.name: task for task in read("storycloze", crossed)}
+    assert set(tasks) == {f"storycloze {d}{scope}" for d in DIRECTIONS for scope in ("", " whole")}
+    assert all([pair.id for pair in task.pairs] == ["a", "b"] for task in tasks.values())
+
+    def shown(pieces) -> list[str]:
+        return [piece if isinstance(piece, str) else piece.source.name for piece in pieces]
+
+    for direction in DIRECTIONS:
+        heard, told = direction.split(">")
+        story = TEXTS["mutual"] if heard == "T" else "a_mutual.wav"
+        right, wrong = (TEXTS[p] if told == "T" else f"a_{p}.wav" for p in ("correct", "incorrect"))
+        pair, whole = (tasks[f"storycloze {direction}{scope}"].pairs[0] for scope in ("", " whole"))
+        assert [shown(pieces) for pieces in (*pair.right, *pair.wrong)] == [[story], [right], [story], [wrong]]
+        assert [shown(pieces) for pieces in (*whole.right, *whole.wrong)] == [[], [story, right], [], [story, wrong]]
 
 
-def test_requests_of_the_four_directions(
-    tmp_path: Path, documents: list[tuple[Record, Document]], vocabulary: Vocabulary
+def test_what_else_is_known_of_the_stories(crossed: Path) -> None:
+    (crossed / "items.csv").write_text("name,voice,mood\nb,slt,sad\na,rms,happy\n")
+    for task in read("storycloze", crossed):
+        assert [pair.labels for pair in task.pairs] == [
+            {"voice": "rms", "mood": "happy"},
+            {"voice": "slt", "mood": "sad"},
+        ]
+    (crossed / "items.csv").write_text("name,voice\na,rms\n")
+    with pytest.raises(InputError, match=r"items\.csv: story 'b' is in the table or in the folder, not in both"):
+        read("storycloze", crossed)
+
+
+def test_one_modality_alone(crossed: Path) -> None:
+    for path in crossed.glob("*.txt"):
+        path.unlink()
+    assert [task.name for task in read("x", crossed)] == ["x S>S", "x S>S whole"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("suffix", [".wav", ".txt"])
+def test_an_incomplete_story_is_refused(crossed: Path, part: str, suffix: str) -> None:
+    (crossed / f"b_{part}{suffix}").unlink()
+    with pytest.raises(InputError, match=rf"b_{part}\{suffix}: absent"):
+        read("storycloze", crossed)
+
+
+def test_files_that_say_nothing_or_are_of_no_story(crossed: Path, write_tone: Callable[[Path, float], Path]) -> None:
+    (crossed / "a_correct.txt").write_text(" \n")
+    with pytest.raises(InputError, match=r"a_correct\.txt: is empty"):
+        read("storycloze", crossed)
+    (crossed / "a_correct.txt").write_text("Tom was sad.")
+    strange = write_tone(crossed / "c_mutua.wav", 0.1)
+    with pytest.raises(InputError, match=r"c_mutua\.wav: expected NAME_mutual"):
+        read("storycloze", crossed)
+    strange.unlink()
+    (crossed / "license.txt").write_text("free")
+    assert len(read("storycloze", crossed)) == 8
+
+
+def test_consecutive_recordings(tmp_path: Path, write_tone: Callable[[Path, float], Path]) -> None:
+    for number in (10, 2, 3, 11):
+        write_tone(tmp_path / f"{number}_story.wav", 0.1)
+    (task,) = read("storycloze", tmp_path)
+    assert task.name == "storycloze S>S whole"
+    names = [[r.continuation[0].source.name for r in (p.right, p.wrong)] for p in task.pairs]
+    assert names == [["2_story.wav", "3_story.wav"], ["10_story.wav", "11_story.wav"]]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (("0", "1", "2"), "has no recording number 3"),
+        (("0", "1", "3", "4"), "has no recording number 2"),
+        (("1", "2", "4", "5"), "has no recording number 3"),
+        (("0", "00"), "is that of 0.* too"),
+        (("0", "1", "x"), "expected a name that begins with a number"),
+    ],
+)
+def test_absent_recordings_never_make_pairs_of_strangers(
+    tmp_path: Path, write_tone: Callable[[Path, float], Path], numbers: tuple[str, ...], message: str
 ) -> None:
-    v, hu = vocabulary, vocabulary.semantic.start
-    item = read(tmp_path, documents, vocabulary)[0]
-    text, speech = v.encode_text("Tom went to the lake."), [hu + unit for unit in range(5)]
-    expected = {
-        "T>T": ([v.bos, *v.opening(TEXT), *text], v.encode_text("Tom was sad.")),
-        "S>S": ([v.bos, *v.opening(SPEECH), *speech], [hu + 20, hu + 21, hu + 22]),
-        "T>S": ([v.bos, *v.opening(TEXT), *text, *v.opening(SPEECH)], [hu + 20, hu + 21, hu + 22]),
-        "S>T": ([v.bos, *v.opening(SPEECH), *speech, *v.opening(TEXT)], v.encode_text("Tom was sad.")),
-    }
-    for direction, (prompt, right) in expected.items():
-        first, second = storycloze.requests(item, direction, v)
-        assert first.prompt.tolist() == second.prompt.tolist() == prompt
-        assert first.continuation.tolist() == right
-        assert first.continuation.tolist() != second.continuation.tolist()
+    for number in numbers:
+        write_tone(tmp_path / f"{number}_story.wav", 0.1)
+    with pytest.raises(InputError, match=message):
+        read("storycloze", tmp_path)
 
 
-def test_items_by_name_and_accuracy(
-    tmp_path: Path, documents: list[tuple[Record, Document]], vocabulary: Vocabulary
-) -> None:
-    items = read(tmp_path, documents, vocabulary)
-    assert [item.name for item in items] == ["a", "b"]
-    right = set(vocabulary.encode_text("Tom was sad."))
-
-    def knows(requests: list[Request]) -> list[Score]:
-        return [Score(-float(set(r.continuation.tolist()) != right), len(r.continuation)) for r in requests]
-
-    result = storycloze.evaluate(items, "S>T", knows, vocabulary)
-    assert result["mean"] == {"value": 1.0, "standard_error": 0.0, "pairs": 2}
-    assert [item["name"] for item in result["items"]] == ["a", "b"]
+def row(id: int, text: str = "") -> dict:
+    sounds = {f"{side}_audio": {"bytes": side.encode(), "path": None} for side in ("correct", "negative")}
+    return {"id": f"s{id}", "correct_text": f"right {id}{text}", "negative_text": f"wrong {id}", **sounds}
 
 
-def test_an_incomplete_item_is_refused(
-    tmp_path: Path, documents: list[tuple[Record, Document]], vocabulary: Vocabulary
-) -> None:
-    with pytest.raises(InputError, match="b_incorrect"):
-        read(tmp_path, [d for d in documents if d[0].id != "b_incorrect"], vocabulary)
-    with pytest.raises(InputError, match="no StoryCloze items"):
-        read(tmp_path, [d for d in documents if not d[0].id.endswith("_mutual")], vocabulary)
+def test_the_mirror_of_several_speakers(tmp_path: Path) -> None:
+    for voice in ("bm", "af"):
+        (tmp_path / voice).mkdir()
+        pq.write_table(pa.Table.from_pylist([row(0), row(1)]), tmp_path / voice / "train-00000-of-00001.parquet")
+    read_, heard = read("storycloze", tmp_path)
+    assert (read_.name, heard.name, heard.split) == ("storycloze T>T whole", "storycloze S>S whole", "train")
+    assert [pair.id for pair in read_.pairs] == ["s0", "s1"]
+    assert [pair.labels for pair in heard.pairs][:3] == [
+        {"item": "s0", "voice": "af"}, {"item": "s1", "voice": "af"}, {"item": "s0", "voice": "bm"},
+    ]  # fmt: skip
+    assert heard.pairs[0].wrong.continuation[0].source == b"negative"
+    pq.write_table(pa.Table.from_pylist([row(0), row(0)]), tmp_path / "bm" / "train-00000-of-00001.parquet")
+    with pytest.raises(InputError, match="id s0 is there twice in voice bm"):
+        read("storycloze", tmp_path)
+    pq.write_table(pa.Table.from_pylist([row(0, " too")]), tmp_path / "bm" / "train-00000-of-00001.parquet")
+    with pytest.raises(InputError, match="id s0 is another story than in another voice"):
+        read("storycloze", tmp_path)
+
+
+def test_a_folder_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected NAME_mutual"):
+        read("storycloze", tmp_path)

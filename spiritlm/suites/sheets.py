@@ -1,0 +1,162 @@
+"""Results as tables and a picture, in Markdown and as a page.
+
+`results` is what `evals/run.py` writes: `model` (what it is), `tasks` (by name, as `figures` has them; `official` and
+`trigram` beside), `loss`, `asr`, `style_consistency`, and `apart`, another model's results, beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from spiritlm.run.page import Page, figure, markdown_table, table
+from spiritlm.suites import asr
+from spiritlm.suites.figures import published
+
+STYLE_ROWS = {"kept": "in the story's mood", "shuffled": "in the mood of another story", "difference": "difference"}
+COLUMNS = {"mean": ("mean", "full"), "sum": ("sum", "full"), "mean, modality": ("mean", "modality"),
+           "sum, modality": ("sum", "modality")}  # fmt: skip
+COLORS = {"model": "#2457c5", "apart": "#c5562b", "trigram": "#a9b2c3"}
+CHANCE = 50.0
+WIDEST = 80
+"""Rows of a table by label; longer ones are in `results.json` only."""
+INTERVAL = 1.96
+"""Standard errors to each side that hold the true value 95 times in 100."""
+
+
+class Sheet(NamedTuple):
+    heading: str
+    note: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    parts = [f"## {s.heading}\n\n{markdown_table(s.header, s.rows)}\n{s.note}\n" for s in _sheets(results)]
+    return "\n".join(parts)
+
+
+def page(results: Mapping[str, Any]) -> Page:
+    made = Page("What the model knows", _identity(results["model"]))
+    if results["tasks"]:
+        picture = figure(accuracy_plot(results), "accuracy of each task with its interval")
+        made.section("Pairs won", picture, note="Published choice of each task; lines: 95 % intervals; dashed: chance.")
+    for sheet in _sheets(results):
+        made.section(sheet.heading, table(sheet.header, sheet.rows), note=sheet.note)
+    return made
+
+
+def percent(found: Mapping[str, Any] | None) -> str:
+    """An accuracy to be read."""
+    if found is None or found["value"] is None:
+        return "-"
+    error = found.get("standard_error")
+    return f"{100 * found['value']:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+
+
+def accuracy_plot(results: Mapping[str, Any]) -> Figure:
+    """A row for each task, the first on top."""
+    arms = {"model": {name: published(found) for name, found in results["tasks"].items()}}
+    if "apart" in results:
+        arms["apart"] = {name: published(found) for name, found in results["apart"]["tasks"].items()}
+    arms["trigram"] = {name: found["trigram"] for name, found in results["tasks"].items() if "trigram" in found}
+    names = list(results["tasks"])
+    picture = Figure(figsize=(9, 1 + 0.34 * len(names)))
+    axes = picture.subplots()
+    for number, (label, found) in enumerate(arms.items()):
+        known = [(row, one) for row, name in enumerate(names) if (one := found.get(name))]
+        if known:
+            at = np.array([row for row, _ in known]) + 0.18 * (number - 1)
+            values = [100 * one["value"] for _, one in known]
+            errors = [100 * INTERVAL * (one["standard_error"] or 0) for _, one in known]
+            axes.errorbar(values, at, xerr=errors, fmt="o", color=COLORS[label], label=label, capsize=3, markersize=5)
+    axes.axvline(CHANCE, color="#1d2433", linewidth=1, linestyle="--")
+    axes.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 101), xlabel="% of pairs won")
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    return picture
+
+
+def _sheets(results: Mapping[str, Any]) -> Iterator[Sheet]:
+    apart = results.get("apart")
+    if results["tasks"]:
+        yield _accuracies(results["tasks"], apart["tasks"] if apart else None)
+    for name, found in results["tasks"].items():
+        yield from _details(name, found)
+    if loss := results.get("loss"):
+        rows = [[name, f"{row['model']:.3f}", f"{row['unigram']:.3f}"] for name, row in loss.items()]
+        yield Sheet("Loss (dev)", "Nats a token.", ["modality", "model", "unigram"], rows)
+    if heard := results.get("asr"):
+        arms = [heard, *([apart["asr"]] if apart else [])]
+        rows = [
+            [asr.GROUPS[name], *(wer(arm[name]) for arm in arms), str(row["sentences"])]
+            for name, row in asr.groups(heard).items()
+        ]
+        header = ["", "WER", *(["apart"] if apart else []), "sentences"]
+        yield Sheet("Speech recognition, prompted (test)", "% of words wrong.", header, rows)
+    if style := results.get("style_consistency"):
+        rows = [[told, percent(style[key]), str(style[key]["n"])] for key, told in STYLE_ROWS.items()]
+        yield Sheet("Style kept by a continuation (test)", "%.", ["", "%", "stories"], rows)
+    yield Sheet("What was evaluated", "", ["", ""], _facts(results))
+
+
+def wer(row: Mapping[str, float]) -> str:
+    """A word error rate of `suites/asr.py`, to be read."""
+    return percent({"value": row["wer"], "standard_error": row["standard_error"]})
+
+
+def _accuracies(tasks: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Sheet:
+    trigram = any("trigram" in found for found in tasks.values())
+    header = ["task", *COLUMNS, *(["trigram"] if trigram else []), *(["apart"] if apart else [])]
+    rows = []
+    for name, found in tasks.items():
+        choice = found["published"]["normalisation"], found["published"]["among"]
+        cells = [
+            percent(found["accuracy"][normalisation][among]) + (" *" if (normalisation, among) == choice else "")
+            for normalisation, among in COLUMNS.values()
+        ]
+        cells += [percent(found.get("trigram"))] if trigram else []
+        cells += [percent(published(apart[name]))] if apart else []
+        counts = [str(found["n"]), str(found["skipped"]), found["split"], str(found["version"])]
+        rows.append([name, *cells, *counts])
+    note = (
+        "% of pairs won ± one standard error, chance 50; *: the choice behind published figures. Log-likelihoods are "
+    )
+    note += "added up (sum) or taken a token (mean), among all of the vocabulary or among the modality's tokens."
+    if apart:
+        note += " Apart: a model trained on as many tokens of text and speech, without interleaving or pairs."
+    return Sheet("Pairs won", note, [*header, "n", "skipped", "split", "version"], rows)
+
+
+def _details(name: str, found: Mapping[str, Any]) -> Iterator[Sheet]:
+    for label, by_value in found.get("by", {}).items():
+        if len(by_value) <= WIDEST:
+            rows = [[value or "-", percent(one), str(one["pairs"])] for value, one in by_value.items()]
+            yield Sheet(f"{name} by {label}", "Published choice.", [label, "% won", "pairs"], rows)
+    if official := found.get("official"):
+        for key in (key for key in official if key.startswith("by_")):
+            label = key.removeprefix("by_")
+            rows = [
+                [
+                    str(row[label]),
+                    *("-" if row[k] is None else f"{row[k]:.4f}" for k in ("score", "std")),
+                    str(row["n"]),
+                ]
+                for row in official[key]
+            ]
+            known = "" if official.get("in_vocab") is None else f", in vocabulary {official['in_vocab']:.4f}"
+            note = f"Official scorer: overall {official['overall']:.4f}{known}; mean and deviation over items."
+            yield Sheet(f"{name}, officially, by {label}", note, [label, "score", "std", "n"], rows)
+
+
+def _facts(results: Mapping[str, Any]) -> list[list[str]]:
+    arms = {"model": results, **({"apart": results["apart"]} if "apart" in results else {})}
+    return [[f"{arm}: {name}", value] for arm, one in arms.items() for name, value in one["model"].items()]
+
+
+def _identity(model: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value[:16]}" for name, value in model.items())
