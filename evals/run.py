@@ -109,7 +109,8 @@ def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
 
 def _arm(model: ExportedModel, tasks: Sequence[Task], recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
     """What is asked of both models."""
-    found: dict[str, Any] = {"model": model.identity, "tasks": evaluate(tasks, model.loglikelihood, folder)}
+    scored = evaluate(tasks, lambda name, requests: model.loglikelihood(requests), folder)
+    found: dict[str, Any] = {"model": model.identity, "tasks": scored}
     if "asr" in recipe.names and recipe.store:
         found["asr"] = _asr(model.model, recipe, recipe.store)
     return found

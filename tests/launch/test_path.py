@@ -3,6 +3,7 @@
 import filecmp
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,14 +67,21 @@ def test_the_report_is_one_file_with_pictures_and_sound(run: Path) -> None:
 def test_two_models_stand_beside_each_other(run: Path) -> None:
     """One of them has never met text and speech in one document."""
     results = json.loads((run / "results" / "results.json").read_text())
-    for suite, figures in (("storycloze", {"T>T", "S>S", "T>S", "S>T"}), ("asr", {"all", "seen", "unseen", "items"})):
-        assert set(results[suite]) == set(results["apart"][suite]) == figures
-    scores, others = ([item["right"] for item in r["storycloze"]["S>T"]["items"]] for r in (results, results["apart"]))
+    cloze = {f"storycloze {d}{scope}" for d in ("T>T", "S>S", "T>S", "S>T") for scope in ("", " whole")}
+    for arm in (results, results["apart"]):
+        assert set(arm["tasks"]) == cloze
+        assert set(arm["asr"]) == {"all", "seen", "unseen", "items"}
+    assert {name for name, found in results["tasks"].items() if "trigram" in found} == cloze - {
+        "storycloze S>T whole", "storycloze T>S whole",
+    }  # fmt: skip
+    files = [run / "results" / arm / "items" / "storycloze_S_T.jsonl" for arm in (".", "apart")]
+    scores, others = ([json.loads(line)["right"] for line in file.read_text().splitlines()] for file in files)
     assert scores != others, "of two models; what both transcribe may be nothing at this size"
-    assert set(results["task_versions"]) == {"storycloze", "asr"}
-    columns = (run / "results" / "results.md").read_text().count("| apart |")
-    assert columns == 2
+    assert set(results["task_versions"]) == cloze | {"loss", "asr"}
+    columns = re.findall(r"\| apart +\|", (run / "results" / "results.md").read_text())
+    assert len(columns) == 2
     assert "apart" in (run / "report.html").read_text()
+    assert "data:image/png;base64," in (run / "results" / "results.html").read_text()
 
 
 @pytest.mark.parametrize("size", ["tiny", "quickstart", "demo"])
