@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 
@@ -13,29 +14,33 @@ from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path
 
 
-def read_audio(path: str | Path, sample_rate: int, start: float = 0.0, end: float = math.inf) -> np.ndarray:
-    """Read `path` as float32 `[samples]` in [-1, 1]: channels averaged, then resampled to `sample_rate` (Hz).
+def read_audio(
+    source: str | Path | bytes, sample_rate: int, start: float = 0.0, end: float = math.inf, name: str = ""
+) -> np.ndarray:
+    """Read a sound file, or the bytes of one, as float32 `[samples]` in [-1, 1]: channels averaged, then resampled to
+    `sample_rate` (Hz).
 
-    `start`, `end`: seconds; what is outside them is not read, so nothing may be left. Raises `InputError` for a file
-    that is absent, is not audio, is empty or holds non-finite samples.
+    `start`, `end`: seconds; what is outside them is not read, so nothing may be left. `name`: what errors call it, its
+    path if nothing else is said. Raises `InputError` for a file that is absent, is not audio, is empty or holds
+    non-finite samples.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: expected an audio file, but there is none")
+    name = name or (f"{len(source)} bytes" if isinstance(source, bytes) else str(source))
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise InputError(f"{name}: expected an audio file, but there is none")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else Path(source)) as file:
             file_rate = file.samplerate
             first = min(round(start * file_rate), file.frames)
             last = round(min(end * file_rate, file.frames))
             file.seek(first)
             channels = file.read(max(0, last - first), dtype="float32", always_2d=True)  # [samples, channels]
     except soundfile.LibsndfileError as error:
-        raise InputError(f"{path}: expected an audio file, but it cannot be read: {error.error_string}") from None
+        raise InputError(f"{name}: expected an audio file, but it cannot be read: {error.error_string}") from None
     if not len(channels):
-        raise InputError(f"{path}: expected an audio file with samples, found none")
+        raise InputError(f"{name}: expected an audio file with samples, found none")
     wave = channels.mean(axis=1)
     if faults := int(np.count_nonzero(~np.isfinite(wave))):
-        raise InputError(f"{path}: expected finite samples, found {faults} of {len(wave)} that are not")
+        raise InputError(f"{name}: expected finite samples, found {faults} of {len(wave)} that are not")
     return wave if file_rate == sample_rate else soxr.resample(wave, file_rate, sample_rate)
 
 

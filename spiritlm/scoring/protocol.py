@@ -30,7 +30,7 @@ class Sound:
 
         Raises `InputError`, with `name`, where the file is absent or no sound.
         """
-        return read_audio(self.source, sample_rate)
+        return read_audio(self.source, sample_rate, name=self.name)
 
 
 Segment = str | Sound

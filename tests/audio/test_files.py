@@ -59,3 +59,23 @@ def test_non_finite_samples_are_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", wave, 16000, subtype="FLOAT")
     with pytest.raises(InputError, match="1 of 1600"):
         read_audio(tmp_path / "a.wav", 16000)
+
+
+def test_the_bytes_of_a_file_are_read_as_the_file(tmp_path):
+    soundfile.write(tmp_path / "a.flac", tone(1, 22050), 22050)
+    content = (tmp_path / "a.flac").read_bytes()
+    assert np.array_equal(read_audio(content, 16000), read_audio(tmp_path / "a.flac", 16000))
+    part = read_audio(content, 16000, 0.25, 0.5)
+    assert np.array_equal(part, read_audio(tmp_path / "a.flac", 16000, 0.25, 0.5)) and len(part) == 4000
+
+
+@pytest.mark.parametrize("content", [b"", b"not a wav", b"RIFF\x24\x00\x00\x00WAVEfmt "])
+def test_bytes_that_are_no_audio_are_called_by_their_name(content):
+    with pytest.raises(InputError, match=r"^row 7 of a\.parquet: expected an audio file") as caught:
+        read_audio(content, 16000, name="row 7 of a.parquet")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_file_is_called_by_its_name(tmp_path):
+    with pytest.raises(InputError, match=r"^the third: expected an audio file, but there is none"):
+        read_audio(tmp_path / "a.wav", 16000, name="the third")
