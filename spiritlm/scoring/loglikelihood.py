@@ -1,60 +1,86 @@
-"""Log-likelihoods of continuations under a causal language model.
+"""Log-likelihoods of continuations under a causal language model, many at a time.
 
-Requests are sorted by length and padded on the right, where a causal model cannot see, so that neither batch
-size nor order changes a score; log-probabilities are summed in float64.
+Requests become rows in which what they have in common is read once; rows of about one length make a batch, bounded by
+its tokens. Logits are computed where a token is scored, log-softmax and sums in float64, so that neither batch size,
+order, padding nor sharing moves a mean by more than 1e-6 where the model is float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from spiritlm.run.progress import progress
+from spiritlm.errors import InputError
+from spiritlm.scoring.causal import CausalModel, Padding
+from spiritlm.scoring.protocol import Score
+from spiritlm.scoring.rows import TokenRequest, batches_of, rows_of
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+"""Of a batch, padding included, at most."""
 
 
-class Request(NamedTuple):
-    """How likely is `continuation` after `prompt`? Both are token ids; both hold at least one."""
+class TokenScorer:
+    """Scores requests in tokens. The settings change how fast, never what."""
 
-    prompt: np.ndarray
-    continuation: np.ndarray
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        modality: np.ndarray | None = None,
+        batch_tokens: int | None = None,
+        batch_size: int | None = None,
+        share: bool = True,
+        padding: Padding = "right",
+    ) -> None:
+        """`model`: of transformers, or any that gives `.logits` for `input_ids`. `modality`: int `[vocabulary]`, of
+        each id, for `Score.restricted`. `batch_tokens`: `BATCH_TOKENS` of the device where None; `batch_size`: rows of
+        a batch, at most. `share`: whether common beginnings are read once, where the model can. Raises `ValueError`
+        for padding on the left where the model cannot."""
+        self.model = CausalModel(model, modality)
+        self.batch_tokens = batch_tokens or BATCH_TOKENS.get(self.model.device.type, BATCH_TOKENS["cuda"])
+        self.batch_size = 1 if self.model.depends_on_length else batch_size
+        self.share = share and self.model.takes_branches
+        self.padding: Padding = padding
+        if padding == "left" and not self.model.takes_branches:
+            raise ValueError("padding on the left: the model cannot be told what a token sees")
+
+    def score(self, requests: Sequence[TokenRequest]) -> list[Score]:
+        """In the order of `requests`. Raises `InputError` where one is empty or longer than the model's context, and
+        where the model gives no number."""
+        for number, request in enumerate(requests):
+            self._require_usable(number, request)
+        full, restricted, tokens = np.zeros((3, len(requests)))
+        known = True
+        for batch in batches_of(rows_of(requests, self.share, self.batch_tokens), self.batch_tokens, self.batch_size):
+            found = self.model.log_probabilities(batch, self.padding)
+            owners = np.concatenate([row.owners for row in batch])
+            np.add.at(full, owners, found.full)
+            np.add.at(tokens, owners, 1)
+            known = found.restricted is not None
+            if found.restricted is not None:
+                np.add.at(restricted, owners, found.restricted)
+        if len(lost := np.flatnonzero(~np.isfinite(full))):
+            raise InputError(f"request {lost[0]}: the model gives it a log probability of {full[lost[0]]}")
+        return [
+            Score(float(f), int(n), float(r) if known else None)
+            for f, n, r in zip(full, tokens, restricted, strict=True)
+        ]
+
+    def _require_usable(self, number: int, request: TokenRequest) -> None:
+        given, asked = len(request.prompt), len(request.targets)
+        if not given or not asked:
+            raise InputError(
+                f"request {number}: {given} tokens of prompt and {asked} to score, expected at least one of each"
+            )
+        length, context = given + len(request.continuation), self.model.context
+        if context is not None and length > context:
+            raise InputError(f"request {number}: {length} tokens, at most the {context} of the model's context fit")
 
 
-class Score(NamedTuple):
-    total: float
-    """Natural log probability of the continuation."""
-    tokens: int
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.tokens
+Request = TokenRequest
 
 
-@torch.inference_mode()
-def loglikelihood(model: torch.nn.Module, requests: Sequence[Request], batch_size: int = 32) -> list[Score]:
-    """Scores in the order of `requests`. `model(input_ids=...)` returns an object with `.logits`."""
-    device = next(model.parameters()).device
-    order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt) + len(requests[i].continuation))
-    scores: dict[int, Score] = {}
-    with progress("score", len(requests)) as bar:
-        for first in range(0, len(order), batch_size):
-            chosen = order[first : first + batch_size]
-            for i, score in zip(chosen, _score_batch(model, [requests[i] for i in chosen], device), strict=True):
-                scores[i] = score
-            bar.advance(len(chosen))
-    return [scores[i] for i in range(len(requests))]
-
-
-def _score_batch(model: torch.nn.Module, batch: list[Request], device: torch.device) -> list[Score]:
-    rows = [torch.from_numpy(np.concatenate([r.prompt, r.continuation]).astype(np.int64)) for r in batch]
-    input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)  # [batch, time]
-    logits = model(input_ids=input_ids).logits  # [batch, time, vocabulary]
-    scores = []
-    for row, request in enumerate(batch):
-        start, end = len(request.prompt), len(request.prompt) + len(request.continuation)
-        log_p = logits[row, start - 1 : end - 1].double().log_softmax(-1)
-        picked = log_p.gather(1, input_ids[row, start:end, None])
-        scores.append(Score(float(picked.sum()), end - start))
-    return scores
+def loglikelihood(model: torch.nn.Module, requests: Sequence[TokenRequest], batch_size: int = 32) -> list[Score]:
+    """Scores in the order of `requests`."""
+    return TokenScorer(model, batch_size=batch_size).score(requests)

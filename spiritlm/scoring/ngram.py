@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from spiritlm.scoring.loglikelihood import Request, Score
+from spiritlm.scoring.protocol import Score
+from spiritlm.scoring.rows import TokenRequest
 
 
 class NGram:
-    """Trained by counting; scores requests as `loglikelihood` does."""
+    """Trained by counting; scores requests as `TokenScorer` does."""
 
     def __init__(self, sequences: Iterable[np.ndarray], vocabulary_size: int, order: int = 3) -> None:
         """`sequences`: token ids `[n]` each."""
@@ -36,11 +37,10 @@ class NGram:
                 probability = (counts[id] + types * probability) / (total + types)
         return probability
 
-    def loglikelihood(self, requests: Sequence[Request]) -> list[Score]:
+    def loglikelihood(self, requests: Sequence[TokenRequest]) -> list[Score]:
         scores = []
         for request in requests:
-            ids = [*request.prompt.tolist(), *request.continuation.tolist()]
-            positions = range(len(request.prompt), len(ids))
-            total = sum(np.log(self.probability(ids[max(0, p - self.order + 1) : p], ids[p])) for p in positions)
-            scores.append(Score(float(total), len(request.continuation)))
+            ids, places = request.ids.tolist(), request.targets.tolist()
+            total = sum(np.log(self.probability(ids[max(0, p - self.order + 1) : p], ids[p])) for p in places)
+            scores.append(Score(float(total), len(places)))
         return scores
