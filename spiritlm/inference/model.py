@@ -14,17 +14,15 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
-from transformers.utils.logging import disable_progress_bar
 
 from spiritlm.errors import InputError
+from spiritlm.inference.pieces import require_units, spoken_ids, turn, written_ids
+from spiritlm.run.device import training_device
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.protocol import SpeechDecoder, as_given
 from spiritlm.synthesis.unit_decoder import shift_pitch
-from spiritlm.tokens.documents import Segment, parse, span_ids
-from spiritlm.tokens.emit import document_of
-from spiritlm.tokens.interleave import SPEECH, TEXT, Span
-from spiritlm.tokens.layout import STREAMS
+from spiritlm.tokens.documents import Segment, parse
+from spiritlm.tokens.interleave import SPEECH, TEXT
 from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
 from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.protocol import SpeechTokenizer
@@ -57,13 +55,17 @@ class Sampling:
 
 
 def load_language_model(folder: Path) -> torch.nn.Module:
-    """The transformers model of an exported folder, on the GPU where there is one, ready to score or generate."""
+    """The transformers model of an exported folder, on this process's GPU where there is one, ready to score or
+    generate."""
+    from transformers import AutoModelForCausalLM  # seconds to import
+    from transformers.utils.logging import disable_progress_bar
+
     disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder}: not a whole exported model: {str(error).splitlines()[0]}") from None
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(training_device()).eval()
 
 
 class SpeechTextLM:
@@ -74,10 +76,7 @@ class SpeechTextLM:
     ) -> None:
         """Without a `voice` it hears, reads and writes. Raises `InputError` where the ears have more units than the
         vocabulary has ids for."""
-        for name, shape in ears.streams.items():
-            if name in vocabulary.blocks and shape.size > vocabulary.blocks[name].size:
-                known = vocabulary.blocks[name].size
-                raise InputError(f"speech tokenizer: {shape.size} {name} units, expected at most the model's {known}")
+        require_units(ears, vocabulary)
         self.model, self.vocabulary, self.ears, self.voice = model.eval(), vocabulary, ears, voice
 
     @classmethod
@@ -103,27 +102,16 @@ class SpeechTextLM:
         ids, modality = [self.vocabulary.bos], None
         for piece in prompt:
             piece_modality = TEXT if isinstance(piece, str) else SPEECH
-            ids += self._turn(modality, piece_modality) + self._piece_ids(piece)
+            ids += turn(modality, piece_modality, self.vocabulary) + self._piece_ids(piece)
             modality = piece_modality
         if modality is None:
             raise InputError("the prompt is empty: give text, speech or both")
-        return ids + self._turn(modality, {"text": TEXT, "speech": SPEECH, "any": modality}[output])
-
-    def _turn(self, before: int | None, after: int) -> list[int]:
-        """Markers between two pieces; none within one modality."""
-        if before == after:
-            return []
-        return (self.vocabulary.closing(before) if before is not None else []) + self.vocabulary.opening(after)
+        return ids + turn(modality, {"text": TEXT, "speech": SPEECH, "any": modality}[output], self.vocabulary)
 
     def _piece_ids(self, piece: str | Speech) -> list[int]:
         if isinstance(piece, str):
-            if not piece.strip():
-                raise InputError("the prompt is empty: a written piece has no words")
-            return self.vocabulary.encode_text(piece)
-        streams = dict(self.ears.encode(piece.wave, piece.sample_rate).items())
-        document = document_of(**{name: stream.values for name, stream in streams.items()})
-        rates = [streams[name].rate if name in streams else 0.0 for name in STREAMS]
-        return span_ids(document, Span(SPEECH, 0, 0), self.vocabulary, rates).tolist()
+            return written_ids(piece, self.vocabulary)
+        return spoken_ids(self.ears.encode(piece.wave, piece.sample_rate), self.vocabulary)
 
     @torch.inference_mode()
     def generate(self, prompt: Prompt, output: Output, sampling: Sampling) -> list[Segment]:

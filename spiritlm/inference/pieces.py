@@ -1,0 +1,39 @@
+"""Pieces of text and speech as ids of a vocabulary, and the markers between them."""
+
+from __future__ import annotations
+
+from spiritlm.errors import InputError
+from spiritlm.tokens.documents import span_ids
+from spiritlm.tokens.emit import document_of
+from spiritlm.tokens.interleave import SPEECH, Span
+from spiritlm.tokens.layout import STREAMS
+from spiritlm.tokens.vocabulary import Vocabulary
+from spiritlm.units.protocol import SpeechTokenizer, UnitStreams
+
+
+def turn(before: int | None, after: int, vocabulary: Vocabulary) -> list[int]:
+    """Markers between a piece of modality `before`, None at the beginning, and one of `after`; none within one."""
+    if before == after:
+        return []
+    return (vocabulary.closing(before) if before is not None else []) + vocabulary.opening(after)
+
+
+def written_ids(text: str, vocabulary: Vocabulary) -> list[int]:
+    """Raises `InputError` where there are no words."""
+    if not text.strip():
+        raise InputError("the prompt is empty: a written piece has no words")
+    return vocabulary.encode_text(text)
+
+
+def spoken_ids(heard: UnitStreams, vocabulary: Vocabulary) -> list[int]:
+    streams = dict(heard.items())
+    document = document_of(**{name: stream.values for name, stream in streams.items()})
+    rates = [streams[name].rate if name in streams else 0.0 for name in STREAMS]
+    return span_ids(document, Span(SPEECH, 0, 0), vocabulary, rates).tolist()
+
+
+def require_units(ears: SpeechTokenizer, vocabulary: Vocabulary) -> None:
+    """Raises `InputError` where the ears have more units than the vocabulary has ids for."""
+    for name, shape in ears.streams.items():
+        if name in vocabulary.blocks and shape.size > (known := vocabulary.blocks[name].size):
+            raise InputError(f"speech tokenizer: {shape.size} {name} units, expected at most the model's {known}")
