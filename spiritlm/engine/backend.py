@@ -16,7 +16,7 @@ import logging
 import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -52,8 +52,9 @@ def install_backend() -> None:
     warnings.filterwarnings("ignore", module=r"megatron\.core")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     logging.getLogger("megatron.core.dist_checkpointing").setLevel(logging.CRITICAL)  # what fails is raised as well
-    for name in _MODULES:
-        importlib.import_module(f"megatron.core.{name}")
+    with contextlib.nullcontext() if torch.cuda.is_available() else _nothing_compiled():
+        for name in _MODULES:
+            importlib.import_module(f"megatron.core.{name}")
     if torch.cuda.is_available():
         return
     if not getattr(torch.Tensor.type, "for_megatron", False):
@@ -65,6 +66,22 @@ def install_backend() -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("megatron.core") and getattr(module, "torch", None) is torch:
             module.torch = _TORCH  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Inside, `torch.compile` gives functions back as they are. megatron-core calls it for kernels that are not used
+    here, and the first call imports inductor, which takes as long as all else that a run needs to start."""
+
+    def as_it_is(function: Any = None, **options: Any) -> Any:
+        return function if function is not None else as_it_is
+
+    original = torch.compile
+    torch.compile = as_it_is  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = original
 
 
 def _keep_freed_memory() -> None:

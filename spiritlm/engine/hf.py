@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import GenerationConfig, PretrainedConfig
 
 from spiritlm.engine.hf_config import huggingface_config
 from spiritlm.engine.model import ModelConfig
 from spiritlm.engine.weights import Read, grown_rows
 from spiritlm.errors import InputError
 from spiritlm.run.files import atomic_path, read_json, write_json
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 State = dict[str, torch.Tensor]
 
@@ -170,6 +171,9 @@ def export(
 
     transformers, vLLM and others load the folder without code of ours.
     """
+    from huggingface_hub import split_torch_state_dict_into_shards
+    from transformers import GenerationConfig
+
     theirs = {name: tensor.to(dtype) for name, tensor in to_huggingface(state, config).items()}
     rows = theirs["model.embed_tokens.weight"].shape[0]
     shape = huggingface_config(config, rows, bos, eos, str(dtype).removeprefix("torch."))

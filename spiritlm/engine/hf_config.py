@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-from transformers import AutoConfig, GlmConfig, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+from typing import TYPE_CHECKING, Any
 
 from spiritlm.engine.model import ModelConfig
 from spiritlm.errors import InputError
 
+if TYPE_CHECKING:  # transformers takes a second to import, and a run from drawn weights needs none of it
+    from transformers import PretrainedConfig
+
 LLAMA3_ROTATION = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 """Of Llama 3.1 and later; their `factor` differs. megatron-core knows these values and no others."""
 
-_FAMILIES: dict[tuple[bool, bool, bool], type[PretrainedConfig]] = {
-    (False, False, False): LlamaConfig,
-    (True, False, False): Qwen2Config,
-    (False, True, False): Qwen3Config,
-    (True, False, True): GlmConfig,
-}
-"""By `qkv_bias`, `qk_norm` and `rotary_neighbours`."""
+
+@cache
+def _families() -> dict[tuple[bool, bool, bool], type[PretrainedConfig]]:
+    """By `qkv_bias`, `qk_norm` and `rotary_neighbours`."""
+    from transformers import GlmConfig, LlamaConfig, Qwen2Config, Qwen3Config
+
+    return {
+        (False, False, False): LlamaConfig,
+        (True, False, False): Qwen2Config,
+        (False, True, False): Qwen3Config,
+        (True, False, True): GlmConfig,
+    }
 
 
 def model_config_of(folder: Path) -> ModelConfig:
@@ -32,19 +39,21 @@ def model_config_of(folder: Path) -> ModelConfig:
         raise InputError(f"{folder}: does not exist, expected the folder of a Hugging Face model")
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: expected the folder of a Hugging Face model, but it has no config.json")
+    from transformers import AutoConfig
+
     try:
         found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: no Hugging Face model: {str(error).splitlines()[0]}") from None
-    family = type(found)
-    if family not in _FAMILIES.values():
-        known = ", ".join(sorted(config.model_type for config in _FAMILIES.values()))
+    families = {family: properties for properties, family in _families().items()}
+    if type(found) not in families:
+        known = ", ".join(sorted(config.model_type for config in families))
         raise InputError(f"{folder}: model_type {found.model_type!r}, expected one of {known}")
     if getattr(found, "use_sliding_window", False) or getattr(found, "mlp_bias", False):
         raise InputError(f"{folder}: a sliding window or biases in the feed-forward layers are not supported")
-    if family is not GlmConfig and getattr(found, "attention_bias", False):
+    qkv_bias, qk_norm, neighbours = families[type(found)]
+    if not neighbours and getattr(found, "attention_bias", False):
         raise InputError(f"{folder}: a bias in the attention's output is not supported")
-    qkv_bias, qk_norm, neighbours = next(key for key, value in _FAMILIES.items() if value is family)
     rotation = dict(found.rope_parameters)
     return ModelConfig(
         hidden_size=found.hidden_size,
@@ -82,8 +91,8 @@ def huggingface_config(
 
     Raises `InputError` for a shape that no stock class of transformers has.
     """
-    family = _FAMILIES.get((config.qkv_bias, config.qk_norm, config.rotary_neighbours))
-    if family is None or (config.rotary_share != 1 and family is not GlmConfig):
+    family = _families().get((config.qkv_bias, config.qk_norm, config.rotary_neighbours))
+    if family is None or (config.rotary_share != 1 and not config.rotary_neighbours):
         raise InputError(
             f"model: qkv_bias = {config.qkv_bias}, qk_norm = {config.qk_norm}, rotary_neighbours = "
             f"{config.rotary_neighbours}, rotary_share = {config.rotary_share}: expected those of Llama, Qwen2, Qwen3 "
@@ -92,7 +101,7 @@ def huggingface_config(
     rotation: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta}
     if config.rope_scaling != 1:
         rotation |= {"rope_type": "llama3", "factor": config.rope_scaling, **LLAMA3_ROTATION}
-    if family is GlmConfig:
+    if config.rotary_neighbours:
         rotation["partial_rotary_factor"] = config.rotary_share
     return family(
         architectures=[family.__name__.replace("Config", "ForCausalLM")],
@@ -112,5 +121,5 @@ def huggingface_config(
         bos_token_id=bos,
         eos_token_id=eos,
         pad_token_id=eos,
-        **({"attention_bias": True} if family is GlmConfig else {}),
+        **({"attention_bias": True} if config.rotary_neighbours else {}),
     )
