@@ -37,6 +37,7 @@ from spiritlm.suites.figures import figures, published
 from spiritlm.suites.pairs import Task
 from spiritlm.suites.registry import GROUPS, SUITES, read_tasks, require_names
 from spiritlm.suites.trigram import Trigrams
+from spiritlm.tokens.vocabulary import Vocabulary
 
 STORE_TASKS = {"loss": dev_loss.VERSION, "asr": asr.VERSION, "style_consistency": style_consistency.VERSION}
 """Tasks over a store, and their versions."""
@@ -90,7 +91,7 @@ def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
     model = ExportedModel.from_pretrained(recipe.model)
     versions = {task.name: task.version for task in tasks} | {n: v for n, v in STORE_TASKS.items() if n in names}
     results: dict[str, Any] = {"task_versions": versions, **_arm(model, tasks, recipe, stage.folder)}
-    if recipe.store:
+    if recipe.store and is_main_process():
         trigrams = Trigrams(recipe.store)
         for task in tasks:
             if scores := trigrams.scores(model, task):
@@ -99,19 +100,19 @@ def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
     if recipe.apart:
         results["apart"] = _arm(ExportedModel.from_pretrained(recipe.apart), tasks, recipe, stage.folder / "apart")
     if is_main_process():
-        told = sheets.markdown(results)
         write_json(stage.folder / "results.json", results)
-        write_text(stage.folder / "results.md", told)
+        write_text(stage.folder / "results.md", sheets.markdown(results))
         sheets.page(results).save(stage.folder / "results.html")
-        print(told)
+        print(sheets.brief(results))
     return _counts(results)
 
 
 def _arm(model: ExportedModel, tasks: Sequence[Task], recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
-    """What is asked of both models."""
-    scored = evaluate(tasks, lambda name, requests: model.loglikelihood(requests), folder)
-    found: dict[str, Any] = {"model": model.identity, "tasks": scored}
-    if "asr" in recipe.names and recipe.store:
+    """What is asked of both models. Raises `InputError` where the store is of another vocabulary."""
+    if recipe.store:
+        model.vocabulary.require_hash(Vocabulary.load(recipe.store).hash, recipe.store)
+    found: dict[str, Any] = {"model": model.identity, "tasks": evaluate(model, tasks, folder)}
+    if "asr" in recipe.names and recipe.store and is_main_process():
         found["asr"] = _asr(model.model, recipe, recipe.store)
     return found
 

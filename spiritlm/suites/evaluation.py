@@ -7,35 +7,41 @@ FOLDER/submission/PART/SPLIT.txt     what the official scorer of sWUGGY and sBLI
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spiritlm.run.files import write_jsonl
 from spiritlm.run.stage import is_main_process
-from spiritlm.scoring.protocol import Request, Score
+from spiritlm.scoring.protocol import Request, Score, SpeechTextModel
+from spiritlm.scoring.resumable import resumable_scores
 from spiritlm.suites import official
 from spiritlm.suites.figures import PairScore, figures, rows
 from spiritlm.suites.pairs import Task
 
-Scorer = Callable[[str, Sequence[Request]], list[Score]]
-"""A name for files, and requests, to scores in their order."""
 
-
-def evaluate(tasks: Sequence[Task], score: Scorer, folder: Path) -> dict[str, dict[str, Any]]:
-    """Figures by name of task; under torchrun all ranks score and the first writes. Raises `InputError` where a score
-    is no number."""
+def evaluate(model: SpeechTextModel, tasks: Sequence[Task], folder: Path) -> dict[str, dict[str, Any]]:
+    """Figures by name of task; under torchrun every process scores its share and the first writes. Raises `InputError`
+    where the model cannot score an item."""
     found = {}
     for task in tasks:
-        scores = paired(score(file_name(task.name), requests_of(task)))
+        name = file_name(task.name)
+        scores = paired(list(_scores(model, task, folder / "scores" / name).values()))
         found[task.name] = figures(task, scores)
         if task.gold is not None:
             found[task.name]["official"] = _submitted(task, scores, folder / "submission")
         if is_main_process():
-            path = folder / "items" / f"{file_name(task.name)}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_jsonl(path, rows(task, scores))
+            (folder / "items").mkdir(parents=True, exist_ok=True)
+            write_jsonl(folder / "items" / f"{name}.jsonl", rows(task, scores))
     return found
+
+
+def _scores(model: SpeechTextModel, task: Task, folder: Path) -> dict[str, Score]:
+    """In order of the task's pairs, the right one first."""
+    keys = [f"{pair.id} {side}" for pair in task.pairs for side in PairScore._fields]
+    told = {"name": task.name, "version": task.version, "split": task.split}
+    scores = resumable_scores(model, dict(zip(keys, requests_of(task), strict=True)), folder, told)
+    return {key: scores[key] for key in keys}
 
 
 def requests_of(task: Task) -> list[Request]:

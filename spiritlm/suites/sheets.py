@@ -35,8 +35,16 @@ class Sheet(NamedTuple):
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    parts = [f"## {s.heading}\n\n{markdown_table(s.header, s.rows)}\n{s.note}\n" for s in _sheets(results)]
-    return "\n".join(parts)
+    return _written([*_figures(results), *_details(results), _facts(results)])
+
+
+def brief(results: Mapping[str, Any]) -> str:
+    """What a terminal is told."""
+    return _written(list(_figures(results)))
+
+
+def _written(sheets: Sequence[Sheet]) -> str:
+    return "\n".join(f"## {s.heading}\n\n{markdown_table(s.header, s.rows)}\n{s.note}\n" for s in sheets)
 
 
 def page(results: Mapping[str, Any]) -> Page:
@@ -44,7 +52,7 @@ def page(results: Mapping[str, Any]) -> Page:
     if results["tasks"]:
         picture = figure(accuracy_plot(results), "accuracy of each task with its interval")
         made.section("Pairs won", picture, note="Published choice of each task; lines: 95 % intervals; dashed: chance.")
-    for sheet in _sheets(results):
+    for sheet in (*_figures(results), *_details(results), _facts(results)):
         made.section(sheet.heading, table(sheet.header, sheet.rows), note=sheet.note)
     return made
 
@@ -81,12 +89,10 @@ def accuracy_plot(results: Mapping[str, Any]) -> Figure:
     return picture
 
 
-def _sheets(results: Mapping[str, Any]) -> Iterator[Sheet]:
+def _figures(results: Mapping[str, Any]) -> Iterator[Sheet]:
     apart = results.get("apart")
     if results["tasks"]:
         yield _accuracies(results["tasks"], apart["tasks"] if apart else None)
-    for name, found in results["tasks"].items():
-        yield from _details(name, found)
     if loss := results.get("loss"):
         rows = [[name, f"{row['model']:.3f}", f"{row['unigram']:.3f}"] for name, row in loss.items()]
         yield Sheet("Loss (dev)", "Nats a token.", ["modality", "model", "unigram"], rows)
@@ -101,7 +107,6 @@ def _sheets(results: Mapping[str, Any]) -> Iterator[Sheet]:
     if style := results.get("style_consistency"):
         rows = [[told, percent(style[key]), str(style[key]["n"])] for key, told in STYLE_ROWS.items()]
         yield Sheet("Style kept by a continuation (test)", "%.", ["", "%", "stories"], rows)
-    yield Sheet("What was evaluated", "", ["", ""], _facts(results))
 
 
 def wer(row: Mapping[str, float]) -> str:
@@ -132,30 +137,36 @@ def _accuracies(tasks: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Sh
     return Sheet("Pairs won", note, [*header, "n", "skipped", "split", "version"], rows)
 
 
-def _details(name: str, found: Mapping[str, Any]) -> Iterator[Sheet]:
+def _details(results: Mapping[str, Any]) -> Iterator[Sheet]:
+    for name, found in results["tasks"].items():
+        yield from _by_label(name, found)
+        if official := found.get("official"):
+            yield from _officially(name, official)
+
+
+def _by_label(name: str, found: Mapping[str, Any]) -> Iterator[Sheet]:
     for label, by_value in found.get("by", {}).items():
         if len(by_value) <= WIDEST:
             rows = [[value or "-", percent(one), str(one["pairs"])] for value, one in by_value.items()]
             yield Sheet(f"{name} by {label}", "Published choice.", [label, "% won", "pairs"], rows)
-    if official := found.get("official"):
-        for key in (key for key in official if key.startswith("by_")):
-            label = key.removeprefix("by_")
-            rows = [
-                [
-                    str(row[label]),
-                    *("-" if row[k] is None else f"{row[k]:.4f}" for k in ("score", "std")),
-                    str(row["n"]),
-                ]
-                for row in official[key]
-            ]
-            known = "" if official.get("in_vocab") is None else f", in vocabulary {official['in_vocab']:.4f}"
-            note = f"Official scorer: overall {official['overall']:.4f}{known}; mean and deviation over items."
-            yield Sheet(f"{name}, officially, by {label}", note, [label, "score", "std", "n"], rows)
 
 
-def _facts(results: Mapping[str, Any]) -> list[list[str]]:
+def _officially(name: str, official: Mapping[str, Any]) -> Iterator[Sheet]:
+    known = "" if official.get("in_vocab") is None else f", in vocabulary {official['in_vocab']:.4f}"
+    note = f"Official scorer: overall {official['overall']:.4f}{known}; mean and deviation over items."
+    for key in (key for key in official if key.startswith("by_")):
+        label = key.removeprefix("by_")
+        rows = [
+            [str(row[label]), *("-" if row[k] is None else f"{row[k]:.4f}" for k in ("score", "std")), str(row["n"])]
+            for row in official[key]
+        ]
+        yield Sheet(f"{name}, officially, by {label}", note, [label, "score", "std", "n"], rows)
+
+
+def _facts(results: Mapping[str, Any]) -> Sheet:
     arms = {"model": results, **({"apart": results["apart"]} if "apart" in results else {})}
-    return [[f"{arm}: {name}", value] for arm, one in arms.items() for name, value in one["model"].items()]
+    rows = [[arm, name, value] for arm, one in arms.items() for name, value in one["model"].items()]
+    return Sheet("What was evaluated", "Digests (sha256).", ["model", "part", "digest"], rows)
 
 
 def _identity(model: Mapping[str, str]) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from spiritlm.corpus.store import DocumentStore
-from spiritlm.scoring.loglikelihood import Request as TokenRequest
 from spiritlm.scoring.ngram import NGram
-from spiritlm.scoring.protocol import Request, Score
+from spiritlm.scoring.protocol import Request
+from spiritlm.scoring.rows import TokenRequest
 from spiritlm.suites.evaluation import paired, requests_of
 from spiritlm.suites.figures import PairScore
 from spiritlm.suites.pairs import Task
@@ -41,8 +41,8 @@ class Trigrams:
         modalities = {_modality(request) for request in requests_of(task)}
         if len(modalities) != 1 or (modality := modalities.pop()) is None:
             return None
-        found = self._by_modality[modality].loglikelihood([model.tokens(request) for request in requests_of(task)])
-        return paired([Score(score.total, score.tokens) for score in found])
+        requests = [model.tokens(request) for request in requests_of(task)]
+        return paired(self._by_modality[modality].loglikelihood(requests))
 
 
 def _modality(request: Request) -> int | None:

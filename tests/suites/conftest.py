@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from spiritlm.audio.files import write_wav
-from spiritlm.scoring.loglikelihood import Request as TokenRequest
 from spiritlm.scoring.ngram import NGram
 from spiritlm.scoring.protocol import Request, Score, Segment
+from spiritlm.scoring.rows import TokenRequest
 
 LEVELS = 16
 RATE = 16_000

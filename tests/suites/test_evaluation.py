@@ -13,7 +13,7 @@ from spiritlm.suites.sheets import markdown, page
 def test_figures_items_and_submission_of_a_model(surface_model, lexical: Path, tmp_path: Path) -> None:
     root = lexical.parents[2]
     tasks = [task for name in ("swuggy", "swuggy_text") for task in read_tasks(name, root, "dev")]
-    found = evaluate(tasks, lambda name, requests: surface_model.loglikelihood(requests), tmp_path / "out")
+    found = evaluate(surface_model, tasks, tmp_path / "out")
     assert published(found["swuggy_text"])["value"] == 1, "it has read these words"
     heard, official = found["swuggy"], found["swuggy"]["official"]
     assert official["overall"] == pytest.approx(published(heard)["value"])
@@ -32,3 +32,24 @@ def test_figures_items_and_submission_of_a_model(surface_model, lexical: Path, t
     page(results).save(tmp_path / "results.html")
     html = (tmp_path / "results.html").read_text()
     assert html.count("data:image/png;base64,") == 1 and "swuggy_text" in html
+
+
+def test_a_run_that_was_killed_asks_for_nothing_twice(surface_model, lexical: Path, tmp_path: Path) -> None:
+    """It dies in its second task."""
+    tasks = [task for name in ("swuggy", "swuggy_text") for task in read_tasks(name, lexical.parents[2], "dev")]
+    asked: list[int] = []
+
+    class Mortal:
+        identity = surface_model.identity
+
+        def loglikelihood(self, requests):
+            asked.append(len(requests))
+            if len(asked) == 2:
+                raise KeyboardInterrupt
+            return surface_model.loglikelihood(requests)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Mortal(), tasks, tmp_path / "out")
+    found = evaluate(Mortal(), tasks, tmp_path / "out")
+    assert asked == [12, 8, 8]
+    assert found == evaluate(surface_model, tasks, tmp_path / "undisturbed")

@@ -11,6 +11,12 @@ from spiritlm.suites.gold import GOLD, LEXICAL, SYNTACTIC, pairs_of, read_gold
 from spiritlm.suites.zerospeech import read_spoken, read_written
 
 
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
 def test_words_heard(lexical: Path) -> None:
     task = read_spoken("swuggy", lexical)
     assert (task.name, task.split, task.skipped, task.published) == ("swuggy", "dev", 0, ("mean", "full"))
@@ -37,6 +43,8 @@ def test_pairs_do_not_depend_on_the_order_of_rows_and_columns(
 
 
 def test_words_read_count_once(lexical: Path) -> None:
+    """Also where a voice has another number of phones."""
+    edit(lexical / GOLD, "catB,0,B,0,cat,c a t,3", "catB,0,B,0,cat,c a t,4")
     task = read_written("swuggy", lexical)
     assert [pair.id for pair in task.pairs] == ["0", "1", "2", "3"]
     assert task.pairs[0].right.continuation == ("cat",)
@@ -62,12 +70,6 @@ def test_sentences_by_type_and_id(tmp_path: Path, gold_text, write_tone) -> None
     assert [pair.labels["item"] for pair in task.pairs][:2] == ["agreement/agreement_1/0", "gap/gap_1/0"]
     written = read_written("sblimp", tmp_path)
     assert written.pairs[0].wrong.continuation == ("bad agreement 0",)
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
 
 
 @pytest.mark.parametrize(
