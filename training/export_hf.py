@@ -16,13 +16,9 @@ import torch
 from pydantic import NonNegativeInt, model_validator
 
 from spiritlm.corpus.datasets import MAIN_STORE
-from spiritlm.engine.checkpoint import load_main_weights
-from spiritlm.engine.hf import export as export_model
-from spiritlm.engine.model import build_chunks
-from spiritlm.engine.parallel import process_groups
-from spiritlm.engine.start import is_run, read_shape
+from spiritlm.engine.export import export_checkpoint
+from spiritlm.engine.start import is_run
 from spiritlm.errors import InputError
-from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.files import atomic_folder
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import (
@@ -35,8 +31,6 @@ from spiritlm.run.stage import (
     read_stage,
     require_same_input,
 )
-from spiritlm.tokens.huggingface import save_huggingface_tokenizer
-from spiritlm.tokens.vocabulary import Vocabulary
 
 
 class ExportRecipe(StageRecipe):
@@ -75,26 +69,11 @@ def export(recipe: ExportRecipe, stage: Stage) -> dict[str, Any]:
             raise InputError(
                 f"{name} = {part}: a stage {read_stage(part).get('stage')!r}, expected one that made a model/"
             )
-    vocabulary = Vocabulary.load(recipe.run)
-    config, rows = read_shape(recipe.run)
-    checkpoints = Checkpoints(recipe.run / "checkpoints", CheckpointPolicy())
-    checkpoint = checkpoints.require(recipe.step)
-    vocabulary.require_hash(checkpoints.state(checkpoint)["vocabulary"], checkpoint)
-    with process_groups(seed=0):
-        (model,) = build_chunks(config, rows, "fp32")
-        load_main_weights(checkpoint, [model])
-        dtype = getattr(torch, recipe.dtype)
-        export_model(model.state_dict(), config, stage.folder, vocabulary.bos, vocabulary.eos, dtype)
-    vocabulary.save(stage.folder)
-    save_huggingface_tokenizer(vocabulary, stage.folder)
+    exported = export_checkpoint(recipe.run, stage.folder, recipe.step, getattr(torch, recipe.dtype))
     for name, part in parts.items():
         if part:
             _copy(part / "model", stage.folder / name)
-    return {
-        "step": checkpoints.state(checkpoint)["step"],
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "vocabulary": vocabulary.size,
-    }
+    return exported._asdict()
 
 
 def _copy(source: Path, target: Path) -> None:

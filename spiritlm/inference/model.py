@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from spiritlm.errors import InputError
-from spiritlm.inference.pieces import require_units, spoken_ids, turn, written_ids
+from spiritlm.inference.pieces import require_units, spoken_ids, turn
 from spiritlm.run.device import training_device
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.protocol import SpeechDecoder, as_given
@@ -110,7 +110,9 @@ class SpeechTextLM:
 
     def _piece_ids(self, piece: str | Speech) -> list[int]:
         if isinstance(piece, str):
-            return written_ids(piece, self.vocabulary)
+            if not piece.strip():
+                raise InputError("the prompt is empty: a written piece has no words")
+            return self.vocabulary.encode_text(piece)
         return spoken_ids(self.ears.encode(piece.wave, piece.sample_rate), self.vocabulary)
 
     @torch.inference_mode()

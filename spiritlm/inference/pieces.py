@@ -1,4 +1,4 @@
-"""Pieces of text and speech as ids of a vocabulary, and the markers between them."""
+"""Spoken pieces as ids of a vocabulary, and the markers between pieces of text and speech."""
 
 from __future__ import annotations
 
@@ -16,13 +16,6 @@ def turn(before: int | None, after: int, vocabulary: Vocabulary) -> list[int]:
     if before == after:
         return []
     return (vocabulary.closing(before) if before is not None else []) + vocabulary.opening(after)
-
-
-def written_ids(text: str, vocabulary: Vocabulary) -> list[int]:
-    """Raises `InputError` where there are no words."""
-    if not text.strip():
-        raise InputError("the prompt is empty: a written piece has no words")
-    return vocabulary.encode_text(text)
 
 
 def spoken_ids(heard: UnitStreams, vocabulary: Vocabulary) -> list[int]:
