@@ -1,0 +1,179 @@
+"""Models of this project as `SpeechTextModel`: an exported folder, and a checkpoint of a run.
+
+What is asked in text and sound becomes tokens as in training: `<s>`, the marker of the first modality, pieces, and
+markers at each change of modality. Markers are read and never scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from spiritlm.errors import InputError
+from spiritlm.inference.model import load_language_model
+from spiritlm.inference.pieces import turn
+from spiritlm.run.files import sha256_file, sha256_json
+from spiritlm.scoring.greedy import Prompt, greedy
+from spiritlm.scoring.hearing import Hearing
+from spiritlm.scoring.loglikelihood import TokenScorer
+from spiritlm.scoring.protocol import Question, Request, Score, Segment, Sound
+from spiritlm.scoring.rows import TokenRequest
+from spiritlm.tokens.interleave import SPEECH, TEXT
+from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
+from spiritlm.units.loading import load_speech_tokenizer
+from spiritlm.units.protocol import SpeechTokenizer
+
+OUTPUTS = {"text": TEXT, "speech": SPEECH}
+CHECKPOINTS = "checkpoints"
+"""In the folder of a run."""
+
+
+class ExportedModel:
+    """A language model over text and units, with the ears that its units come from."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        vocabulary: Vocabulary,
+        ears: SpeechTokenizer | None,
+        identity: dict[str, str],
+    ) -> None:
+        """Without `ears` it is asked in text. `identity`: see `SpeechTextModel`."""
+        self.model, self.vocabulary, self.identity = model, vocabulary, identity
+        self.hearing = Hearing(ears, vocabulary)
+        known = np.arange(vocabulary.padded_size)
+        modality = np.select([vocabulary.is_text(known), vocabulary.is_speech(known)], [TEXT, SPEECH], -1)
+        self.scorer = TokenScorer(model, modality)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> ExportedModel:
+        """Raises `InputError` where `folder` is no exported model of this project."""
+        if not (folder / MANIFEST).is_file():
+            raise InputError(f"{folder}: expected the folder of an exported model, but it has no {MANIFEST}")
+        ears = folder / "speech_tokenizer"
+        return cls._of(folder, ears if ears.is_dir() else None)
+
+    @classmethod
+    def from_checkpoint(cls, folder: Path, speech_tokenizer: Path | None = None) -> ExportedModel:
+        """The newest checkpoint of a run's folder, or the one that `folder` is. `speech_tokenizer`: the folder of what
+        the run's units come from. Its scores and identity are those of the exported folder in float32.
+
+        Raises `InputError` where it is neither, or the checkpoint is damaged.
+        """
+        from spiritlm.engine.export import export_checkpoint  # and with it the whole engine
+        from spiritlm.engine.start import is_run
+
+        run, step = folder, None
+        if folder.parent.name == CHECKPOINTS and folder.name.removeprefix("step-").isdigit():
+            run, step = folder.parents[1], int(folder.name.removeprefix("step-"))
+        if not is_run(run):
+            raise InputError(f"{folder}: expected the folder of a run that trained a model, or one of its checkpoints")
+        with TemporaryDirectory() as exported:
+            export_checkpoint(run, Path(exported), step)
+            return cls._of(Path(exported), speech_tokenizer)
+
+    @classmethod
+    def _of(cls, folder: Path, ears: Path | None) -> ExportedModel:
+        vocabulary = Vocabulary.load(folder)
+        identity = {
+            "weights": _digest([*folder.glob("*.safetensors"), folder / "config.json"], folder),
+            "vocabulary": vocabulary.hash,
+            "speech_tokenizer": _digest(ears.rglob("*"), ears) if ears else "none",
+        }
+        return cls(load_language_model(folder), vocabulary, load_speech_tokenizer(ears) if ears else None, identity)
+
+    def tokens(self, request: Request) -> TokenRequest:
+        """What the model reads and what is scored of it. Raises `InputError` where a sound cannot be heard, or there is
+        nothing to score."""
+        prompt, modality = self._read(request.prompt)
+        continuation: list[int] = []
+        scored: list[bool] = []
+        for number, piece in enumerate(request.continuation):
+            markers, ids = turn(modality, _modality(piece), self.vocabulary), self._ids(piece)
+            modality = _modality(piece)
+            if number == 0:
+                prompt, markers = prompt + markers, []
+            continuation += markers + ids
+            scored += [False] * len(markers) + [True] * len(ids)
+        if not any(scored):
+            raise InputError(f"{_name(request)}: nothing to score: the continuation has no tokens")
+        whole = None if all(scored) else np.array(scored)
+        return TokenRequest(np.array(prompt, np.int64), np.array(continuation, np.int64), whole)
+
+    def loglikelihood(self, requests: Sequence[Request]) -> list[Score]:
+        """See `SpeechTextModel`. Raises `InputError`, with the name of the item, where one is longer than the context
+        of the model or cannot be made tokens of."""
+        self.hearing.hear(_sounds(piece for request in requests for piece in (*request.prompt, *request.continuation)))
+        made = [self.tokens(request) for request in requests]
+        for request, tokens in zip(requests, made, strict=True):
+            self._require_room(_name(request), len(tokens.prompt) + len(tokens.continuation))
+        return self.scorer.score(made)
+
+    def generate(self, questions: Sequence[Question]) -> list[str | np.ndarray]:
+        """See `SpeechTextModel`; the likeliest token again and again. An answer ends with `</s>` or where its modality
+        does. Raises `InputError` as `loglikelihood` does."""
+        self.hearing.hear(_sounds(piece for question in questions for piece in question.prompt))
+        prompts: dict[str, dict[int, Prompt]] = {output: {} for output in OUTPUTS}
+        for number, question in enumerate(questions):
+            ids, modality = self._read(question.prompt)
+            ids += turn(modality, OUTPUTS[question.output], self.vocabulary)
+            self._require_room(_name(question), len(ids) + question.max_new_tokens)
+            prompts[question.output][number] = Prompt(np.array(ids), question.max_new_tokens)
+        answers: dict[int, str | np.ndarray] = {}
+        for output, asked in prompts.items():
+            if asked:
+                said = greedy(self.model, list(asked.values()), *self._ends_and_bans(OUTPUTS[output]))
+                answers |= zip(asked, (self._answer(ids, output) for ids in said), strict=True)
+        return [answers[number] for number in range(len(questions))]
+
+    def _ends_and_bans(self, modality: int) -> tuple[list[int], list[int]]:
+        v, known = self.vocabulary, np.arange(self.vocabulary.padded_size)
+        ends = [v.eos, *v.closing(modality), *v.opening(SPEECH if modality == TEXT else TEXT)]
+        own = v.is_text(known) if modality == TEXT else v.is_speech(known)
+        return ends, np.flatnonzero(~own & ~np.isin(known, ends)).tolist()
+
+    def _answer(self, ids: np.ndarray, output: str) -> str | np.ndarray:
+        if output == "text":
+            return self.vocabulary.decode_text(ids.tolist())
+        return self.vocabulary.decode_units(ids[self.vocabulary.is_unit(ids)])
+
+    def _read(self, pieces: Sequence[Segment]) -> tuple[list[int], int | None]:
+        """Ids from `<s>` on, and the modality of the last piece."""
+        ids, modality = [self.vocabulary.bos], None
+        for piece in pieces:
+            ids += turn(modality, _modality(piece), self.vocabulary) + self._ids(piece)
+            modality = _modality(piece)
+        return ids, modality
+
+    def _ids(self, piece: Segment) -> list[int]:
+        return self.vocabulary.encode_text(piece) if isinstance(piece, str) else self.hearing.ids(piece)
+
+    def _require_room(self, name: str, tokens: int) -> None:
+        context = self.scorer.model.context
+        if context is not None and tokens > context:
+            raise InputError(f"{name}: {tokens} tokens, at most the {context} of the model's context fit")
+
+
+def _modality(piece: Segment) -> int:
+    return TEXT if isinstance(piece, str) else SPEECH
+
+
+def _sounds(pieces: Iterator[Segment]) -> Iterator[Sound]:
+    return (piece for piece in pieces if isinstance(piece, Sound))
+
+
+def _name(asked: Request | Question) -> str:
+    """As errors call it: by its last sound, or what is written."""
+    pieces = (*asked.prompt, *(asked.continuation if isinstance(asked, Request) else ()))
+    if sounds := list(_sounds(iter(pieces))):
+        return sounds[-1].name
+    return repr(" ".join(str(piece) for piece in pieces).strip()[:60])
+
+
+def _digest(files: Iterator[Path] | Sequence[Path], root: Path) -> str:
+    """Of names and contents."""
+    return sha256_json({str(path.relative_to(root)): sha256_file(path) for path in files if path.is_file()})
