@@ -1,0 +1,177 @@
+"""Scores of many requests in files that a killed run goes on from, one a process.
+
+    FOLDER/scores-RANK.jsonl   a header, then a line for each request that was scored, as they come
+    FOLDER/scores.jsonl        all of them, in order, once every process is done with its share
+
+The header tells which model and which requests the scores are of; files of others are refused. Requests go to
+processes in turns, so that any number of them gives the same scores, and a run may go on with another number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from spiritlm.errors import InputError, RunError
+from spiritlm.run.files import sha256_json, write_jsonl
+from spiritlm.run.progress import progress
+from spiritlm.run.stage import is_main_process
+from spiritlm.scoring.protocol import Request, Score, Segment, SpeechTextModel
+
+MERGED, SHARE = "scores.jsonl", "scores-{}.jsonl"
+CHUNK = 512
+"""Requests that a model is asked at a time: what a kill loses at most."""
+TURN = 16
+"""Neighbours that go to one process, for they may have something in common."""
+PATIENCE = timedelta(days=7)
+"""That a process has with the others."""
+
+
+def resumable_scores(
+    model: SpeechTextModel, requests: Mapping[str, Request], folder: Path, task: Mapping[str, Any]
+) -> dict[str, Score]:
+    """The scores of `requests`, which `folder` holds or will. Under torchrun every process calls it and gets all.
+
+    `task`: what else the scores depend on, as JSON: its name, version and split. Raises `InputError` where the folder
+    is of another model, task or requests, and where a score is no number; `RunError` where one is missing in the end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    header = {"model": model.identity, "task": dict(task), "requests": _digest(requests)}
+    known = _read_all(folder, header)
+    own = [key for number, key in enumerate(requests) if number // TURN % _ranks() == _rank()]
+    left = [key for key in own if key not in known]
+    share = folder / SHARE.format(_rank())
+    with _appending(share, header) as write, progress("score", len(own), len(own) - len(left)) as bar:
+        for first in range(0, len(left), CHUNK):
+            keys = left[first : first + CHUNK]
+            write(zip(keys, _finite(keys, model.loglikelihood([requests[key] for key in keys])), strict=True))
+            bar.advance(len(keys))
+    with _together() as wait_for_all:
+        wait_for_all()
+        if is_main_process():
+            _merge(folder, header, list(requests))
+        wait_for_all()
+    return _read(folder / MERGED, header)
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _ranks() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _digest(requests: Mapping[str, Request]) -> str:
+    """Of sounds, by name and size."""
+
+    def told(piece: Segment) -> list[str | int]:
+        if isinstance(piece, str):
+            return [piece]
+        if isinstance(piece.source, bytes):
+            return [piece.name, len(piece.source)]
+        return [piece.name, piece.source.stat().st_size if piece.source.is_file() else -1]
+
+    return sha256_json([[key, *([told(piece) for piece in part] for part in r)] for key, r in requests.items()])
+
+
+def _finite(keys: Sequence[str], scores: Sequence[Score]) -> Sequence[Score]:
+    for key, score in zip(keys, scores, strict=True):
+        if score.tokens < 1 or not all(math.isfinite(value) for value in score if value is not None):
+            raise InputError(f"{key}: the model's score is {tuple(score)}, expected finite numbers")
+    return scores
+
+
+# files
+
+
+@contextmanager
+def _appending(path: Path, header: dict[str, Any]) -> Iterator[Any]:
+    """Gives what writes scores by key, flushed to disk. A last line that is not whole is cut off."""
+    with path.open("ab") as file:
+        file.truncate(_whole_bytes(path))
+
+        def append(rows: list[dict[str, Any]]) -> None:
+            file.write(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+
+        if not path.stat().st_size:
+            append([header])
+        yield lambda scores: append([{"key": key, **score._asdict()} for key, score in scores])
+
+
+def _whole_bytes(path: Path) -> int:
+    return path.read_bytes().rfind(b"\n") + 1
+
+
+def _read_all(folder: Path, header: dict[str, Any]) -> dict[str, Score]:
+    found: dict[str, Score] = {}
+    for path in sorted(folder.glob("scores*.jsonl")):
+        found |= _read(path, header)
+    return found
+
+
+def _read(path: Path, header: dict[str, Any]) -> dict[str, Score]:
+    """By key, but for a last line that is not whole. Raises `InputError` for another header, naming what differs, and
+    for lines that are no scores."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    scores: dict[str, Score] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            if number > 1:
+                scores[row["key"]] = Score(row["total"], row["tokens"], row["restricted"])
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}, line {number}: expected a score, found {line[:60]!r}; remove the file") from None
+        if number == 1 and row != json.loads(json.dumps(header)):
+            raise InputError(f"{path}: {_difference(row, header)}; give another folder or remove the file")
+    return scores
+
+
+def _difference(found: Any, expected: dict[str, Any]) -> str:
+    """The first field in which two headers differ."""
+    for part, wanted in expected.items():
+        other = found.get(part) if isinstance(found, dict) else None
+        if not isinstance(wanted, dict) or not isinstance(other, dict):
+            if other != wanted:
+                return f"scores of other {part}, {str(other)[:16]}, expected {str(wanted)[:16]}"
+            continue
+        for name in [*wanted, *other]:
+            if other.get(name) != wanted.get(name):
+                was, now = (str(table.get(name))[:16] for table in (other, wanted))
+                return f"scores of another {part}: its {name} is {was}, expected {now}"
+    return "no scores"
+
+
+def _merge(folder: Path, header: dict[str, Any], keys: Sequence[str]) -> None:
+    found = _read_all(folder, header)
+    if missing := [key for key in keys if key not in found]:
+        raise RunError(f"{folder}: {len(missing)} of {len(keys)} requests have no score, {missing[0]!r} is the first")
+    write_jsonl(folder / MERGED, [header, *({"key": key, **found[key]._asdict()} for key in keys)])
+    for path in folder.glob(SHARE.format("*")):
+        path.unlink()
+
+
+# processes
+
+
+@contextmanager
+def _together() -> Iterator[Any]:
+    """Gives what waits for all processes of this run; where there is one, it does not."""
+    if _ranks() == 1 or dist.is_initialized():
+        yield dist.barrier if dist.is_initialized() else lambda: None
+        return
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield dist.barrier
+    finally:
+        dist.destroy_process_group()
