@@ -2,24 +2,37 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from .conform import main
+
+Conform = Callable[..., tuple[int, list[str], str]]
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
 
 
-def conform(*arguments: str | Path, cwd: Path = TESTS) -> tuple[int, list[str], str]:
-    command = [sys.executable, TESTS / "conform.py", *arguments]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout.splitlines(), done.stderr
+@pytest.fixture
+def conform(capsys: pytest.CaptureFixture[str]) -> Conform:
+    """Runs the program in this process: exit status, lines, errors."""
+
+    def run(*arguments: str | Path) -> tuple[int, list[str], str]:
+        status = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return status, said.out.splitlines(), said.err
+
+    return run
 
 
 def test_every_golden_case_passes(tmp_path: Path) -> None:
-    status, lines, errors = conform(GOLDEN, cwd=tmp_path)
-    assert (status, errors) == (0, "")
-    assert [line.split()[:2] for line in lines] == [[case.name, "PASS"] for case in sorted(GOLDEN.iterdir())]
+    command = [sys.executable, TESTS / "conform.py", GOLDEN]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        [case.name, "PASS"] for case in sorted(GOLDEN.iterdir())
+    ]
 
 
 CORRUPTIONS = {
@@ -32,7 +45,7 @@ CORRUPTIONS = {
 
 
 @pytest.mark.parametrize(("case", "file"), CORRUPTIONS)
-def test_a_corrupted_case_fails(tmp_path: Path, case: str, file: str) -> None:
+def test_a_corrupted_case_fails(conform: Conform, tmp_path: Path, case: str, file: str) -> None:
     folder = tmp_path / f"{case}_b"
     shutil.copytree(GOLDEN / case, folder)
     text = (folder / file).read_text(encoding="utf-8")
@@ -45,7 +58,7 @@ def test_a_corrupted_case_fails(tmp_path: Path, case: str, file: str) -> None:
     assert "first: " in lines[0]
 
 
-def test_unknown_cases_fail_only_when_asked_for(tmp_path: Path) -> None:
+def test_unknown_cases_fail_only_when_asked_for(conform: Conform, tmp_path: Path) -> None:
     for name in ("spirit_prompt-2", "stsp"):
         shutil.copytree(GOLDEN / "spirit_prompt", tmp_path / name)
     status, lines, _ = conform(tmp_path)
@@ -55,7 +68,7 @@ def test_unknown_cases_fail_only_when_asked_for(tmp_path: Path) -> None:
     assert conform(tmp_path, "--only", "spirit_prompt-2,stsp")[0] == 1
 
 
-def test_exceptions_are_failures_of_one_line(tmp_path: Path) -> None:
+def test_exceptions_are_failures_of_one_line(conform: Conform, tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "spirit_prompt", tmp_path / "spirit_prompt")
     (tmp_path / "spirit_prompt" / "ends.json").unlink()
     status, lines, errors = conform(tmp_path)
@@ -64,7 +77,7 @@ def test_exceptions_are_failures_of_one_line(tmp_path: Path) -> None:
     assert "Traceback" in conform(tmp_path, "--debug")[2]
 
 
-def test_a_case_that_compares_nothing_fails(tmp_path: Path) -> None:
+def test_a_case_that_compares_nothing_fails(conform: Conform, tmp_path: Path) -> None:
     (tmp_path / "slamkit_interleave").mkdir()
     for name in ("units_by_word.json", "statistics.json"):
         (tmp_path / "slamkit_interleave" / name).write_text(json.dumps([]))
@@ -74,11 +87,11 @@ def test_a_case_that_compares_nothing_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(GOLDEN, "--only", "nosuch"), (GOLDEN, "--only", ","), (GOLDEN / "none",)])
-def test_wrong_questions(arguments: tuple[str | Path, ...]) -> None:
+def test_wrong_questions(conform: Conform, arguments: tuple[str | Path, ...]) -> None:
     status, lines, errors = conform(*arguments)
     assert (status, lines) == (2, [])
     assert len(errors.splitlines()) == 1
 
 
-def test_an_empty_folder_is_a_wrong_question(tmp_path: Path) -> None:
+def test_an_empty_folder_is_a_wrong_question(conform: Conform, tmp_path: Path) -> None:
     assert conform(tmp_path)[0] == 2
