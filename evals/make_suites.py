@@ -34,7 +34,7 @@ from spiritlm.smallworld.nonwords import HELD_OUT_WORDS, WordPair, read_word_lis
 from spiritlm.smallworld.recording import cut_shards, forget_shards, read_shard, record_shards
 from spiritlm.smallworld.stories import ClozeItem, cloze_items, contradiction_items
 from spiritlm.smallworld.telling import Telling, cloze_tellings
-from spiritlm.smallworld.voices import VoicesRecipe, pronouncers, voices_here
+from spiritlm.smallworld.voices import VoicesRecipe, pronouncers, voices_here, way
 
 VERSION = 1
 """Raised whenever the same recipe gives other suites."""
@@ -75,21 +75,28 @@ class Speech:
     unseen: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Words:
+    """The pairs of sWUGGY."""
+
+    pairs: list[WordPair]
+    phones: dict[tuple[str, str], tuple[str, ...]]
+    """Of each spelling in each way that voices pronounce."""
+
+
 class Spoken(NamedTuple):
     """A pair in one voice."""
 
     id: int
     voice: str
-    texts: tuple[str, str]
+    texts: tuple[str, ...]
     """The right one, the wrong one."""
-    columns: dict[str, Any]
-    """Of `gold.csv`."""
+    columns: tuple[dict[str, Any], ...]
+    """Of their rows in `gold.csv`."""
 
     def tellings(self) -> list[Telling]:
-        return [Telling(self.name(side), (text,), self.voice, (MOOD,), "") for side, text in self.sides()]
-
-    def sides(self) -> Iterator[tuple[str, str]]:
-        return zip(SIDES, self.texts, strict=True)
+        named = zip(map(self.name, SIDES), self.texts, strict=True)
+        return [Telling(name, (text,), self.voice, (MOOD,), "") for name, text in named]
 
     def name(self, side: str) -> str:
         return f"{self.id:04d}_{self.voice.partition(':')[2]}_{side}"
@@ -113,7 +120,7 @@ def make_suites(recipe: SuitesRecipe, stage: Stage) -> dict[str, Any]:
     record_shards("speak", stage.folder, [shard for found in shards.values() for shard in found], recipe.workers)
     facts = {name: [row for s in found for row in read_shard(stage.folder, s)] for name, found in shards.items()}
     for name in heard:
-        _write_table(stage.folder / FOLDERS[name] / "gold.csv", _gold_rows(heard[name], facts[name]))
+        _write_table(stage.folder / FOLDERS[name] / "gold.csv", _gold_rows(heard[name]))
     for name in tellings:
         _write_table(stage.folder / FOLDERS[name] / "items.csv", _item_rows(items[name], tellings[name]))
     write_json(stage.folder / "suites.json", _description(recipe, speech, words, sentences, lists))
@@ -141,35 +148,45 @@ def read_speech(folder: Path) -> Speech:
     return Speech(frequency, told_texts([*spoken, *written]), seen, unseen)
 
 
-def _words(recipe: SuitesRecipe, speech: Speech, lists: Sequence[Path]) -> list[WordPair]:
+def _words(recipe: SuitesRecipe, speech: Speech, lists: Sequence[Path]) -> Words:
     """In a process of its own, since synthesizers are loaded into it."""
     (found,) = map_in_workers(partial(_find_words, recipe, speech), [lists], workers=1)
     return found
 
 
-def _find_words(recipe: SuitesRecipe, speech: Speech, lists: Sequence[Path]) -> list[WordPair]:
+def _find_words(recipe: SuitesRecipe, speech: Speech, lists: Sequence[Path]) -> Words:
     english = set().union(*map(read_word_list, lists))
     pronounce = pronouncers([*speech.seen, *speech.unseen])
+    ways = list(pronounce.values())
     held_out = 2 * round(recipe.pairs / 2 / HELD_OUT_SHARE)
-    known = word_pairs(speech.frequency, english, pronounce, recipe.pairs - held_out, recipe.seed)
-    english |= {pair.nonword for pair in known}
-    return known + word_pairs(HELD_OUT_WORDS, english, pronounce, held_out, recipe.seed)
+    pairs = word_pairs(speech.frequency, english, ways, recipe.pairs - held_out, recipe.seed)
+    english |= {pair.nonword for pair in pairs}
+    pairs += word_pairs(HELD_OUT_WORDS, english, ways, held_out, recipe.seed)
+    phones = {(name, spelled): say(spelled) for name, say in pronounce.items() for pair in pairs for spelled in pair}
+    return Words(pairs, phones)
 
 
-def _heard_words(recipe: SuitesRecipe, speech: Speech, words: Sequence[WordPair]) -> list[Spoken]:
-    voices = _voices(recipe, speech, "swuggy")
+def _heard_words(recipe: SuitesRecipe, speech: Speech, words: Words) -> list[Spoken]:
+    def columns(pair: WordPair, voice: str) -> Iterator[dict[str, Any]]:
+        for spelled, frequency in zip(pair, (speech.frequency[pair.word], ""), strict=True):
+            phones = words.phones[way(voice), spelled]
+            yield {"frequency": frequency, "word": spelled, "phones": " ".join(phones), "length": len(phones)}
+
     return [
-        Spoken(id, voice, (f"{pair.word}.", f"{pair.nonword}."), {"frequency": speech.frequency[pair.word]})
-        for id, (pair, both) in enumerate(zip(words, voices, strict=False))
+        Spoken(id, voice, tuple(f"{spelled}." for spelled in pair), tuple(columns(pair, voice)))
+        for id, (pair, both) in enumerate(zip(words.pairs, _voices(recipe, speech, "swuggy"), strict=False))
         for voice in both
     ]
 
 
 def _heard_sentences(recipe: SuitesRecipe, speech: Speech, sentences: Sequence[MinimalPair]) -> list[Spoken]:
-    voices = _voices(recipe, speech, "sblimp")
+    def columns(pair: MinimalPair) -> Iterator[dict[str, Any]]:
+        for text in (pair.right, pair.wrong):
+            yield {"type": pair.type, "subtype": pair.subtype, "transcription": text}
+
     return [
-        Spoken(id, voice, (pair.right, pair.wrong), {"type": pair.type, "subtype": pair.subtype})
-        for id, (pair, both) in enumerate(zip(sentences, voices, strict=False))
+        Spoken(id, voice, (pair.right, pair.wrong), tuple(columns(pair)))
+        for id, (pair, both) in enumerate(zip(sentences, _voices(recipe, speech, "sblimp"), strict=False))
         for voice in both
     ]
 
@@ -195,19 +212,17 @@ def _voices(recipe: SuitesRecipe, speech: Speech, suite: str) -> Iterator[tuple[
         yield both
 
 
-def _gold_rows(pairs: Sequence[Spoken], facts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _gold_rows(pairs: Sequence[Spoken]) -> Iterator[dict[str, Any]]:
     """In the columns of the official tables; right and wrong recordings alternate."""
-    said = iter(facts)
     for pair in pairs:
-        for side, text in pair.sides():
-            phones = [phone for phone, _, _ in next(said)["phones"]]
-            row = {"filename": pair.name(side), "id": pair.id, "voice": pair.voice}
-            if "frequency" in pair.columns:
-                row["frequency"] = pair.columns["frequency"] if SIDES[side] else ""
-                row |= {"word": text.rstrip("."), "phones": " ".join(phones), "length": len(phones)}
-            else:
-                row |= {**pair.columns, "transcription": text}
-            yield {**row, "correct": SIDES[side]}
+        for side, columns in zip(SIDES, pair.columns, strict=True):
+            yield {
+                "filename": pair.name(side),
+                "id": pair.id,
+                "voice": pair.voice,
+                **columns,
+                "correct": SIDES[side],
+            }
 
 
 def _item_rows(items: Sequence[ClozeItem], tellings: Sequence[Sequence[Telling]]) -> Iterator[dict[str, Any]]:
@@ -228,19 +243,19 @@ def _write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def _description(
     recipe: SuitesRecipe,
     speech: Speech,
-    words: Sequence[WordPair],
+    words: Words,
     sentences: Sequence[MinimalPair],
     lists: Sequence[Path],
 ) -> dict[str, Any]:
-    held_out = sorted({pair.word for pair in words if not speech.frequency[pair.word]})
+    held_out = sorted({pair.word for pair in words.pairs if not speech.frequency[pair.word]})
     return {
         "version": VERSION,
         "seed": recipe.seed,
         "pairs": recipe.pairs,
         "voices": {"seen": list(speech.seen), "unseen": list(speech.unseen)},
         "swuggy": {
-            "words": len({pair.word for pair in words}),
-            "held_out_pairs": sum(pair.word in held_out for pair in words),
+            "words": len({pair.word for pair in words.pairs}),
+            "held_out_pairs": sum(pair.word in held_out for pair in words.pairs),
             "held_out_words": held_out,
             "english_word_lists": [path.name for path in lists],
         },

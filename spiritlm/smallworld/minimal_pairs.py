@@ -10,15 +10,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 from spiritlm.errors import InputError
 from spiritlm.smallworld.scenarios import SCENARIOS
 from spiritlm.smallworld.stories import Story, stories
 
-DRAWN = 1000
-"""Stories that are looked at for a couple of pairs before giving up."""
+PATIENCE = 5000
+"""Stories that are looked at for one more couple of a subtype before giving up."""
 
 
 class MinimalPair(NamedTuple):
@@ -61,32 +61,33 @@ def told_texts(texts: Iterable[Iterable[str]]) -> set[str]:
 def minimal_pairs(count: int, seed: int, told: Collection[str] = frozenset()) -> list[MinimalPair]:
     """`count` pairs (even), partners next to each other, subtypes by turns; the same seed gives the same pairs.
 
-    No right member is in `told`, see `told_texts`, and none is there twice. Raises `InputError` where stories of the
-    test split do not give so many.
+    No right member is in `told`, see `told_texts`, and no subtype has one twice. Raises `InputError` where stories of
+    the test split do not give so many.
     """
     kinds = list(SUBTYPES)
     wanted = {kind: len(range(number, count // 2, len(kinds))) for number, kind in enumerate(kinds)}
     found: dict[str, list[tuple[_Choice, _Choice]]] = {kind: [] for kind in kinds}
+    grown = dict.fromkeys(kinds, 0)
     waiting: dict[tuple[str, ...], list[_Choice]] = defaultdict(list)
-    used: set[str] = set()
-    for story in islice(stories("test", seed), DRAWN * (1 + count // 2)):
-        for kind in [kind for kind in kinds if len(found[kind]) < wanted[kind]]:
+    used: set[tuple[str, str]] = set()
+    for number, story in enumerate(stories("test", seed)):
+        short = [kind for kind in kinds if len(found[kind]) < wanted[kind]]
+        if not short:
+            break
+        for kind in short:
             for choice in SUBTYPES[kind].choices(story):
                 right, _ = choice.pair
-                if right in told or right in used:
+                if right in told or (kind, right) in used:
                     continue
-                used.add(right)
+                used.add((kind, right))
                 if others := waiting[(kind, *choice.key(exchanged=True))]:
                     found[kind].append((others.pop(), choice))
+                    grown[kind] = number
                 else:
                     waiting[(kind, *choice.key())].append(choice)
-        if all(len(found[kind]) >= wanted[kind] for kind in kinds):
-            break
-    for kind in kinds:
-        if len(found[kind]) < wanted[kind]:
-            raise InputError(
-                f"held-out stories give {2 * len(found[kind])} pairs of {kind}, expected {2 * wanted[kind]}"
-            )
+            if number - grown[kind] > PATIENCE:
+                have, need = 2 * len(found[kind]), 2 * wanted[kind]
+                raise InputError(f"held-out stories give {have} pairs of {kind}, expected {need}")
     turns = ((kinds[n % len(kinds)], n // len(kinds)) for n in range(count // 2))
     return [
         MinimalPair(SUBTYPES[kind].type, kind, *choice.pair) for kind, number in turns for choice in found[kind][number]

@@ -94,7 +94,7 @@ def word_pairs(
     lexicon = _Lexicon([*world_words(), *HELD_OUT_WORDS], pronounce)
     names = {name.lower() for name in chain.from_iterable(NAMES.values())}
     usable = sorted(word for word in set(words) if len(word) > 2 and word not in names)
-    candidates = [c for word in usable for c in _candidates(word, lexicon) if c.pair.nonword not in english]
+    candidates = [candidate for word in usable for candidate in _candidates(word, lexicon, english)]
     rng = random.Random(f"{seed}-nonwords")
     couples = _chosen(_couples(candidates, rng), lexicon, count // 2)
     if len(couples) < count // 2:
@@ -153,11 +153,11 @@ def _is_vowel(sound: str) -> bool:
     return sound[0] in "aeiouæɐɑɒɔəɚɛɜɪʊʌᵻ"
 
 
-def _candidates(word: str, lexicon: _Lexicon) -> Iterator[_Candidate]:
+def _candidates(word: str, lexicon: _Lexicon, english: Collection[str]) -> Iterator[_Candidate]:
     for place, letter in enumerate(word):
         for other in VOWELS if letter in VOWELS else CONSONANTS if letter in CONSONANTS else "":
             nonword = word[:place] + other + word[place + 1 :]
-            if other != letter and (swaps := lexicon.swaps(word, nonword)):
+            if other != letter and nonword not in english and (swaps := lexicon.swaps(word, nonword)):
                 yield _Candidate(WordPair(word, nonword), swaps)
 
 

@@ -93,13 +93,18 @@ def check_voices(names: Iterable[str]) -> None:
         raise InputError(f"voice {name!r} is not on this machine; the nearest is {nearest!r}")
 
 
-def pronouncers(voices: Iterable[str]) -> list[Callable[[str], tuple[str, ...]]]:
-    """What gives the phones of a spelling, for each way in which `voices` pronounce: flite's, and that of each language
-    of espeak-ng. Loads the synthesizers into this process, as `check_voices` does."""
-    names = sorted({name.partition("+")[0] for name in voices})
-    languages = [name.removeprefix("espeak:") for name in names if name.startswith("espeak:")]
-    own: list[Callable[[str], tuple[str, ...]]] = [partial(espeak.pronounce, voice=language) for language in languages]
-    return own + [flite.pronounce] * any(name.startswith("flite:") for name in names)
+def way(voice: str) -> str:
+    """Voices of one way pronounce a spelling alike: flite's, and those of each language of espeak-ng."""
+    return voice.partition(":")[0] if voice.startswith("flite:") else voice.partition("+")[0]
+
+
+def pronouncers(voices: Iterable[str]) -> dict[str, Callable[[str], tuple[str, ...]]]:
+    """What gives the phones of a spelling, for each `way` of the voices. Loads the synthesizers into this process, as
+    `check_voices` does."""
+    return {
+        name: flite.pronounce if name == "flite" else partial(espeak.pronounce, voice=name.removeprefix("espeak:"))
+        for name in sorted(set(map(way, voices)))
+    }
 
 
 def speak(text: str, voice: str, mood: str) -> Spoken:
