@@ -31,6 +31,7 @@ from spiritlm.run.program import guarded, run_stage
 from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, StageRecipe, is_main_process
 from spiritlm.scoring.greedy import Prompt, greedy
 from spiritlm.scoring.models import ExportedModel
+from spiritlm.scoring.resumable import together
 from spiritlm.suites import asr, dev_loss, sheets, style_consistency
 from spiritlm.suites.evaluation import evaluate
 from spiritlm.suites.figures import figures, published
@@ -90,15 +91,19 @@ def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
     tasks = [task for name in names if data and name in SUITES for task in read_tasks(name, data, recipe.split)]
     model = ExportedModel.from_pretrained(recipe.model)
     versions = {task.name: task.version for task in tasks} | {n: v for n, v in STORE_TASKS.items() if n in names}
-    results: dict[str, Any] = {"task_versions": versions, **_arm(model, tasks, recipe, stage.folder)}
+    apart = ExportedModel.from_pretrained(recipe.apart) if recipe.apart else None
+    results: dict[str, Any] = {"task_versions": versions}
+    with together():
+        results |= _arm(model, tasks, recipe, stage.folder)
+        beside = _arm(apart, tasks, recipe, stage.folder / "apart") if apart else None
     if recipe.store and is_main_process():
         trigrams = Trigrams(recipe.store)
         for task in tasks:
             if scores := trigrams.scores(model, task):
                 results["tasks"][task.name]["trigram"] = published(figures(task, scores))
         results |= _of_the_model(model.model, recipe, recipe.store)
-    if recipe.apart:
-        results["apart"] = _arm(ExportedModel.from_pretrained(recipe.apart), tasks, recipe, stage.folder / "apart")
+    if beside:
+        results["apart"] = beside
     if is_main_process():
         write_json(stage.folder / "results.json", results)
         write_text(stage.folder / "results.md", sheets.markdown(results))

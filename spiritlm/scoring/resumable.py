@@ -54,7 +54,7 @@ def resumable_scores(
             keys = left[first : first + CHUNK]
             write(zip(keys, _finite(keys, model.loglikelihood([requests[key] for key in keys])), strict=True))
             bar.advance(len(keys))
-    with _together() as wait_for_all:
+    with together() as wait_for_all:
         wait_for_all()
         if is_main_process():
             _merge(folder, header, list(requests))
@@ -165,8 +165,9 @@ def _merge(folder: Path, header: dict[str, Any], keys: Sequence[str]) -> None:
 
 
 @contextmanager
-def _together() -> Iterator[Any]:
-    """Gives what waits for all processes of this run; where there is one, it does not."""
+def together() -> Iterator[Any]:
+    """Gives what waits for all processes of this run; where there is one, it does not. Who scores several folders is
+    to hold one around all of them: processes that meet again and again may miss each other."""
     if _ranks() == 1 or dist.is_initialized():
         yield dist.barrier if dist.is_initialized() else lambda: None
         return
