@@ -7,10 +7,12 @@ pipeline, the first varying fastest, so that the ranks that share a layer sit on
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
@@ -91,7 +93,9 @@ def process_groups(seed: int, parallel: ParallelConfig | None = None) -> Iterato
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if world_size() > 1:
-        dist.init_process_group(backend)
+        store, rank, ranks = _rendezvous()
+        store = dist.PrefixStore(f"groups-{next(_formed)}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     try:
@@ -109,6 +113,20 @@ def process_groups(seed: int, parallel: ParallelConfig | None = None) -> Iterato
         gc.unfreeze()
         parallel_state.destroy_model_parallel()
         dist.destroy_process_group()
+
+
+@cache
+def _rendezvous() -> tuple[dist.Store, int, int]:
+    """The store where the ranks find each other, this one's rank and their number.
+
+    One for the life of the process, and every time that groups are formed they have keys of their own in it: a store
+    outlives them, torchrun's always and others until the last group is collected as garbage, and who is given the
+    addresses of earlier groups in it fails with "Gloo connectFullMesh ... Connection refused".
+    """
+    return next(dist.rendezvous("env://"))
+
+
+_formed = itertools.count()
 
 
 def world_size() -> int:

@@ -1,5 +1,6 @@
 """Every parallel layout trains what one process trains. This file is also the program of one rank of such runs."""
 
+import gc
 import json
 import os
 import shutil
@@ -112,11 +113,9 @@ def train(
 def run_ranks(ranks: int, jobs: list[dict[str, object]], free_port: Callable[[], int]) -> None:
     """Do `jobs`, one after the other, with `ranks` processes that stay the same; none is waited for once one fails."""
     environment = {
-        **os.environ, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "passive",
+        **os.environ, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
     }  # fmt: skip
-    for job in jobs:
-        job["port"] = free_port()
     with ExitStack() as stack:
         logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(ranks)]
         command = [sys.executable, __file__, json.dumps(jobs)]
@@ -200,5 +199,5 @@ def test_every_shape_trains_alike_on_shared_weights(runs: Path, shape: str, rank
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     for job in json.loads(sys.argv[1]):
-        os.environ["MASTER_PORT"] = str(job.pop("port"))
         train(**job)
+        gc.collect()  # the groups of a run, whose threads would disturb the next one
