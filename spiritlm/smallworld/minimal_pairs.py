@@ -87,7 +87,7 @@ def minimal_pairs(count: int, seed: int, told: Collection[str] = frozenset()) ->
                     waiting[(kind, *choice.key())].append(choice)
             if number - grown[kind] > PATIENCE:
                 have, need = 2 * len(found[kind]), 2 * wanted[kind]
-                raise InputError(f"held-out stories give {have} pairs of {kind}, expected {need}")
+                raise InputError(f"pairs: held-out stories give {have} pairs of {kind}, expected {need}")
     turns = ((kinds[n % len(kinds)], n // len(kinds)) for n in range(count // 2))
     return [
         MinimalPair(SUBTYPES[kind].type, kind, *choice.pair) for kind, number in turns for choice in found[kind][number]

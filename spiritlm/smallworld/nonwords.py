@@ -98,7 +98,9 @@ def word_pairs(
     rng = random.Random(f"{seed}-nonwords")
     couples = _chosen(_couples(candidates, rng), lexicon, count // 2)
     if len(couples) < count // 2:
-        raise InputError(f"{len(usable)} words give {2 * len(couples)} pairs of word and non-word, expected {count}")
+        raise InputError(
+            f"pairs: {len(usable)} words give {2 * len(couples)} pairs of word and non-word, expected {count}"
+        )
     rng.shuffle(couples)
     return [candidate.pair for couple in couples for candidate in couple]
 

@@ -3,8 +3,8 @@ from itertools import islice
 
 import pytest
 
-from spiritlm.smallworld.scenarios import SCENARIOS
-from spiritlm.smallworld.stories import ClozeItem, cloze_items, stories
+from spiritlm.smallworld.scenarios import GOOD_MOODS, SCENARIOS
+from spiritlm.smallworld.stories import ClozeItem, cloze_items, contradiction_items, stories
 
 
 def test_stories_are_repeated_by_their_seed() -> None:
@@ -56,3 +56,23 @@ def test_an_ending_alone_says_nothing(items: list[ClozeItem]) -> None:
     right = Counter(w for item in items for w in item.story.ending.split() if w.strip(".") != item.story.name)
     wrong = Counter(w for item in items for w in item.wrong_ending.split() if w.strip(".") != item.story.name)
     assert right == wrong
+
+
+@pytest.fixture(scope="module")
+def contradictions() -> list[ClozeItem]:
+    return contradiction_items(150, seed=0)
+
+
+def test_contradictions_tell_of_the_same_what_does_not_follow(contradictions: list[ClozeItem]) -> None:
+    assert len(contradictions) == 300
+    for one, two in zip(contradictions[::2], contradictions[1::2], strict=True):
+        assert (one.wrong_ending, two.wrong_ending) == (two.story.ending, one.story.ending)
+        assert (one.story.name, one.story.scenario, one.story.object) == (
+            two.story.name,
+            two.story.scenario,
+            two.story.object,
+        )
+        assert (one.story.mood in GOOD_MOODS) != (two.story.mood in GOOD_MOODS)
+        assert len(one.story.ending.split()) == len(two.story.ending.split())
+        assert abs(len(one.story.ending) - len(two.story.ending)) <= 3
+        assert one.story.split == two.story.split == "test"
