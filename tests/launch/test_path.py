@@ -78,7 +78,7 @@ def test_two_models_stand_beside_each_other(run: Path) -> None:
     scores, others = ([json.loads(line)["right"] for line in file.read_text().splitlines()] for file in files)
     assert scores != others, "of two models; what both transcribe may be nothing at this size"
     assert set(results["task_versions"]) == cloze | {"loss", "asr"}
-    columns = re.findall(r"\| apart +\|", (run / "results" / "results.md").read_text())
+    columns = re.findall(r"[^\n]\| apart +\|", (run / "results" / "results.md").read_text())
     assert len(columns) == 2
     assert "apart" in (run / "report.html").read_text()
     assert "data:image/png;base64," in (run / "results" / "results.html").read_text()
