@@ -39,6 +39,7 @@ CORRUPTIONS = {
     ("spirit_tokens", "cases.json"): ('"[St67][Pi60][Hu230]', '"[St67][Hu230][Pi60]'),
     ("spirit_prompt", "forbidden.json"): ("32502", "32503"),
     ("glm_chat_template", "streams.json"): ('"finalize":true', '"finalize":false'),
+    ("swuggy_sblimp", "expected.json"): ('"overall":0.7120535714285714', '"overall":0.7120535714385714'),
     ("slamkit_interleave", "units_by_word.json"): ("<Un276>", "<Un275>"),
     ("slamkit_interleave", "statistics.json"): ('"mean_speech_spans_per_doc":7.565', '"mean_speech_spans_per_doc":8.2'),
 }
