@@ -31,7 +31,6 @@ from spiritlm.run.program import guarded, run_stage
 from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, StageRecipe, is_main_process
 from spiritlm.scoring.greedy import Prompt, greedy
 from spiritlm.scoring.models import ExportedModel
-from spiritlm.scoring.resumable import together
 from spiritlm.suites import asr, dev_loss, sheets, style_consistency
 from spiritlm.suites.evaluation import evaluate
 from spiritlm.suites.figures import figures, published
@@ -93,9 +92,8 @@ def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
     versions = {task.name: task.version for task in tasks} | {n: v for n, v in STORE_TASKS.items() if n in names}
     apart = ExportedModel.from_pretrained(recipe.apart) if recipe.apart else None
     results: dict[str, Any] = {"task_versions": versions}
-    with together():
-        results |= _arm(model, tasks, recipe, stage.folder)
-        beside = _arm(apart, tasks, recipe, stage.folder / "apart") if apart else None
+    results |= _arm(model, tasks, recipe, stage.folder)
+    beside = _arm(apart, tasks, recipe, stage.folder / "apart") if apart else None
     if recipe.store and is_main_process():
         trigrams = Trigrams(recipe.store)
         for task in tasks:

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
@@ -24,6 +23,7 @@ from spiritlm.config import Recipe
 from spiritlm.engine.backend import install_backend
 from spiritlm.engine.optimizer_fixes import install_optimizer_fixes
 from spiritlm.errors import InputError
+from spiritlm.run.ranks import rendezvous, world_size
 
 
 class ParallelConfig(Recipe):
@@ -93,7 +93,7 @@ def process_groups(seed: int, parallel: ParallelConfig | None = None) -> Iterato
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if world_size() > 1:
-        store, rank, ranks = _rendezvous()
+        store, rank, ranks = rendezvous()
         store = dist.PrefixStore(f"groups-{next(_formed)}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
     else:
@@ -115,23 +115,10 @@ def process_groups(seed: int, parallel: ParallelConfig | None = None) -> Iterato
         dist.destroy_process_group()
 
 
-@cache
-def _rendezvous() -> tuple[dist.Store, int, int]:
-    """The store where the ranks find each other, this one's rank and their number.
-
-    One for the life of the process, and every time that groups are formed they have keys of their own in it: a store
-    outlives them, torchrun's always and others until the last group is collected as garbage, and who is given the
-    addresses of earlier groups in it fails with "Gloo connectFullMesh ... Connection refused".
-    """
-    return next(dist.rendezvous("env://"))
-
-
 _formed = itertools.count()
-
-
-def world_size() -> int:
-    """Processes of this run, as torchrun tells them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+"""Every time that groups are formed they have keys of their own in the store: it outlives them, torchrun's always and
+others until the last group is collected as garbage, and who is given the addresses of earlier groups in it fails with
+"Gloo connectFullMesh ... Connection refused"."""
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,13 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from spiritlm.errors import InputError, RunError
 from spiritlm.run.files import sha256_json, write_jsonl
 from spiritlm.run.progress import progress
+from spiritlm.run.ranks import rank, wait_for_all, world_size
 from spiritlm.run.stage import is_main_process
 from spiritlm.scoring.protocol import Request, Score, Segment, SpeechTextModel
 
@@ -31,8 +29,6 @@ CHUNK = 512
 """Requests that a model is asked at a time: what a kill loses at most."""
 TURN = 16
 """Neighbours that go to one process, for they may have something in common."""
-PATIENCE = timedelta(days=7)
-"""That a process has with the others."""
 
 
 def resumable_scores(
@@ -46,28 +42,19 @@ def resumable_scores(
     folder.mkdir(parents=True, exist_ok=True)
     header = {"model": model.identity, "task": dict(task), "requests": _digest(requests)}
     known = _read_all(folder, header)
-    own = [key for number, key in enumerate(requests) if number // TURN % _ranks() == _rank()]
+    own = [key for number, key in enumerate(requests) if number // TURN % world_size() == rank()]
     left = [key for key in own if key not in known]
-    share = folder / SHARE.format(_rank())
+    share = folder / SHARE.format(rank())
     with _appending(share, header) as write, progress("score", len(own), len(own) - len(left)) as bar:
         for first in range(0, len(left), CHUNK):
             keys = left[first : first + CHUNK]
             write(zip(keys, _finite(keys, model.loglikelihood([requests[key] for key in keys])), strict=True))
             bar.advance(len(keys))
-    with together() as wait_for_all:
-        wait_for_all()
-        if is_main_process():
-            _merge(folder, header, list(requests))
-        wait_for_all()
+    wait_for_all()
+    if is_main_process():
+        _merge(folder, header, list(requests))
+    wait_for_all()
     return _read(folder / MERGED, header)
-
-
-def _rank() -> int:
-    return int(os.environ.get("RANK", "0"))
-
-
-def _ranks() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _digest(requests: Mapping[str, Request]) -> str:
@@ -159,20 +146,3 @@ def _merge(folder: Path, header: dict[str, Any], keys: Sequence[str]) -> None:
     write_jsonl(folder / MERGED, [header, *({"key": key, **found[key]._asdict()} for key in keys)])
     for path in folder.glob(SHARE.format("*")):
         path.unlink()
-
-
-# processes
-
-
-@contextmanager
-def together() -> Iterator[Any]:
-    """Gives what waits for all processes of this run; where there is one, it does not. Who scores several folders is
-    to hold one around all of them: processes that meet again and again may miss each other."""
-    if _ranks() == 1 or dist.is_initialized():
-        yield dist.barrier if dist.is_initialized() else lambda: None
-        return
-    dist.init_process_group("gloo", timeout=PATIENCE)
-    try:
-        yield dist.barrier
-    finally:
-        dist.destroy_process_group()
