@@ -61,7 +61,7 @@ def rows_of(requests: Sequence[TokenRequest], share: bool, most_tokens: int) -> 
     read = [ids[:-1] for ids in whole]  # of the last token, nothing is asked
     groups = _groups(read, most_tokens) if share else [([i], len(ids)) for i, ids in enumerate(read)]
     rows = [_row(members, common, requests, whole) for members, common in groups]
-    return sorted(rows, key=lambda row: (-len(row.ids), row.ids.tolist()))
+    return sorted(rows, key=lambda row: (-len(row.ids), row.ids.tobytes()))
 
 
 def _groups(sequences: Sequence[np.ndarray], most_tokens: int) -> Iterator[tuple[list[int], int]]:
