@@ -24,7 +24,8 @@ from spiritlm.suites.sheets import percent, wer
 from spiritlm.suites.storycloze import DIRECTIONS
 
 COLORS = {"text": "#2457c5", "semantic": "#c5562b", "pitch": "#2f8f5b", "style": "#8a4fb5"}
-CLOZE = {f"storycloze {direction}": direction for direction in DIRECTIONS}
+CLOZE = {f"topic_storycloze {direction}": direction for direction in DIRECTIONS}
+WORDS = {"swuggy": "word or non-word, heard", "sblimp": "sentence or a wrong one, heard"}
 """Tasks shown, and what they are called."""
 SHOWN = {"model": "mean", "model, sum": "sum"}
 BAR_COLORS = {"model": "#2457c5", "apart": "#c5562b", "trigram": "#a9b2c3"}
@@ -39,6 +40,7 @@ class ReportRecipe(StageRecipe):
     units: Input
     text: Input
     store: Input
+    suites: Input
     lm: Input
     voice: Input
     model: Input
@@ -65,11 +67,18 @@ def report(recipe: ReportRecipe, stage: Stage) -> dict[str, Any]:
     )
     page.section(
         "StoryCloze: which ending belongs to the story?",
-        figure(_cloze_bars(_cloze_columns(results)), "StoryCloze accuracy in four directions"),
-        _cloze_table(_cloze_columns(results)),
+        figure(_cloze_bars(_columns(results, CLOZE)), "StoryCloze accuracy in four directions"),
+        _pairs_table(_columns(results, CLOZE)),
         note="Held-out stories; T is text, S is speech: S>T hears the story and reads the endings. Both endings are "
         "spoken by the story's voice in its mood, and every ending is once right and once wrong, so that a "
         "scorer that does not understand the story is at chance (50 %). ± is one standard error." + APART,
+    )
+    page.section(
+        "Words and sentences: which of two was it?",
+        _pairs_table(_columns(results, WORDS)),
+        note="Spoken words against non-words that differ in a phone (sWUGGY), and sentences against the same with one "
+        "thing wrong (sBLIMP), of the small world's words, each by a voice of training and by one never heard; "
+        "the tables by voice, frequency and type: results.html in the folder of the results.",
     )
     page.section(
         "Does it write down what it hears?",
@@ -105,7 +114,7 @@ def _subtitle(stages: dict[str, Any]) -> str:
 
 
 def _headline(stages: dict[str, Any], results: dict[str, Any]) -> str:
-    cloze = {d: f"{100 * row['value']:.1f} %" for d, row in _cloze_columns(results)["model"].items()}
+    cloze = {d: f"{100 * row['value']:.1f} %" for d, row in _columns(results, CLOZE)["model"].items()}
     counts = stages["lm"]["counts"]
     seconds = sum(stage["seconds"] for stage in stages.values())
     return cards(
@@ -142,20 +151,20 @@ def _loss_table(loss: dict[str, dict[str, float]]) -> str:
     return table(["dev", "model", "unigram", "gain"], rows)
 
 
-def _cloze_columns(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Accuracies by column and direction."""
-    tasks = _cloze(results)
-    columns = {label: {d: row["accuracy"][key]["full"] for d, row in tasks.items()} for label, key in SHOWN.items()}
+def _columns(results: dict[str, Any], names: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Accuracies by column, and by what `names` calls the tasks."""
+    tasks = _named(results, names)
+    columns = {label: {n: row["accuracy"][key]["full"] for n, row in tasks.items()} for label, key in SHOWN.items()}
     if all("trigram" in row for row in tasks.values()):
-        columns["trigram"] = {direction: row["trigram"] for direction, row in tasks.items()}
+        columns["trigram"] = {name: row["trigram"] for name, row in tasks.items()}
     if "apart" in results:
-        columns["apart"] = {d: row["accuracy"]["mean"]["full"] for d, row in _cloze(results["apart"]).items()}
+        columns["apart"] = {n: row["accuracy"]["mean"]["full"] for n, row in _named(results["apart"], names).items()}
     return columns
 
 
-def _cloze(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Figures by direction."""
-    return {told: results["tasks"][name] for name, told in CLOZE.items()}
+def _named(results: dict[str, Any], names: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Tasks by what `names` calls them."""
+    return {told: results["tasks"][name] for name, told in names.items()}
 
 
 def _cloze_bars(columns: dict[str, dict[str, Any]]) -> Figure:
@@ -176,12 +185,12 @@ def _cloze_bars(columns: dict[str, dict[str, Any]]) -> Figure:
     return picture
 
 
-def _cloze_table(columns: dict[str, dict[str, Any]]) -> str:
+def _pairs_table(columns: dict[str, dict[str, Any]]) -> str:
     rows = [
-        [direction, *(percent(column[direction]) for column in columns.values()), "50.0", str(row["pairs"])]
-        for direction, row in columns["model"].items()
+        [name, *(percent(column[name]) for column in columns.values()), "50.0", str(row["pairs"])]
+        for name, row in columns["model"].items()
     ]
-    return table(["direction", *columns, "chance", "n"], rows)
+    return table(["% won", *columns, "chance", "n"], rows)
 
 
 def _asr_table(results: dict[str, Any]) -> str:
@@ -213,7 +222,7 @@ def _expressive_table(stages: dict[str, Any], results: dict[str, Any], expressiv
         cells = [f"{stages[lm]['counts']['tokens_per_second']:.0f}"]
         losses = [found["loss"].get(name) for name in expressive["loss"]]
         cells += [f"{loss['model']:.3f}" if loss else "-" for loss in losses]
-        cells += [percent(row) for row in _cloze_columns(found)["model"].values()]
+        cells += [percent(row) for row in _columns(found, CLOZE)["model"].values()]
         cells.append(wer(found["asr"]["all"]))
         cells += [percent(style[key]) if style else "-" for key in ("kept", "shuffled", "difference")]
         for row, cell in zip(rows, cells, strict=True):

@@ -57,10 +57,11 @@ else
 fi
 stage training/export_hf.py export model run:lm speech_tokenizer:units voice
 stage training/export_hf.py export model-apart run:lm-apart speech_tokenizer:units voice
-stage evals/run.py run results model apart:model-apart store data:speech/wav/test
+stage evals/make_suites.py make-suites suites speech
+stage evals/run.py run results model apart:model-apart store data:suites
 stage evals/generate.py generate samples model speech
 report="report"
-reported=(speech units text store lm lm_apart:lm-apart voice model model_apart:model-apart results samples)
+reported=(speech units text store suites lm lm_apart:lm-apart voice model model_apart:model-apart results samples)
 if [ -n "$expressive" ]; then
     stage tokenizers/train_pitch.py pitch pitch speech
     stage tokenizers/train_style.py style style speech
@@ -74,7 +75,7 @@ if [ -n "$expressive" ]; then
         voiced=(voice:voice-expressive)
     fi
     stage training/export_hf.py export-expressive model-expressive run:lm-expressive speech_tokenizer:streams ${voiced[@]+"${voiced[@]}"}
-    stage evals/run.py run-expressive results-expressive model:model-expressive store:store-expressive moods:speech data:speech/wav/test
+    stage evals/run.py run-expressive results-expressive model:model-expressive store:store-expressive moods:speech data:suites
     report="report-expressive"
     reported+=(lm_expressive:lm-expressive results_expressive:results-expressive)
 fi

@@ -80,17 +80,18 @@ def test_the_report_is_one_file_with_pictures_and_sound(run: Path) -> None:
 def test_two_models_stand_beside_each_other(run: Path) -> None:
     """One of them has never met text and speech in one document."""
     results = json.loads((run / "results" / "results.json").read_text())
-    cloze = {f"storycloze {d}{scope}" for d in ("T>T", "S>S", "T>S", "S>T") for scope in ("", " whole")}
+    cloze = {f"topic_storycloze {d}{scope}" for d in ("T>T", "S>S", "T>S", "S>T") for scope in ("", " whole")}
+    tasks = cloze | {"swuggy", "sblimp"}
     for arm in (results, results["apart"]):
-        assert set(arm["tasks"]) == cloze
+        assert set(arm["tasks"]) == tasks
         assert set(arm["asr"]) == {"all", "seen", "unseen", "items"}
-    assert {name for name, found in results["tasks"].items() if "trigram" in found} == cloze - {
-        "storycloze S>T whole", "storycloze T>S whole",
+    assert {name for name, found in results["tasks"].items() if "trigram" in found} == tasks - {
+        "topic_storycloze S>T whole", "topic_storycloze T>S whole",
     }  # fmt: skip
-    files = [run / "results" / arm / "items" / "storycloze_S_T.jsonl" for arm in (".", "apart")]
+    files = [run / "results" / arm / "items" / "topic_storycloze_S_T.jsonl" for arm in (".", "apart")]
     scores, others = ([json.loads(line)["right"] for line in file.read_text().splitlines()] for file in files)
     assert scores != others, "of two models; what both transcribe may be nothing at this size"
-    assert set(results["task_versions"]) == cloze | {"loss", "asr"}
+    assert set(results["task_versions"]) == tasks | {"loss", "asr"}
     columns = re.findall(r"[^\n]\| apart +\|", (run / "results" / "results.md").read_text())
     assert len(columns) == 2
     assert "apart" in (run / "report.html").read_text()
@@ -110,7 +111,7 @@ def test_the_arm_apart_differs_in_its_mixture_only(size: str) -> None:
 
 def test_every_stage_recorded_time_memory_and_counts(run: Path) -> None:
     stages = {path.parent.name: json.loads(path.read_text()) for path in run.glob("*/stage.json")}
-    assert len(stages) == 13
+    assert len(stages) == 14
     for stage in stages.values():
         assert stage["seconds"] > 0
         assert stage["peak_memory_bytes"] > 1e7
