@@ -1,18 +1,19 @@
 """`spiritlm inspect` on real stores."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.tokens.vocabulary import Vocabulary
 
+from ..programs import run_here
 
-def inspect(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "spiritlm.cli", "inspect", *arguments]
-    return subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=120)
+REPO = Path(__file__).resolve().parents[2]
+
+
+def inspect(*arguments: str) -> CompletedProcess[str]:
+    return run_here(REPO / "spiritlm" / "cli.py", "inspect", *arguments)
 
 
 def test_counts_tokens_and_verification(store: Path) -> None:

@@ -1,7 +1,6 @@
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -16,6 +15,8 @@ from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.pitch import PitchConfig, PitchTokenizer
 from spiritlm.units.pitch_vqvae import PitchVqVae
 from spiritlm.units.style import StyleNetwork, StyleShape, StyleTokenizer
+
+from ..programs import run_here
 
 REPO = Path(__file__).resolve().parents[2]
 PROGRAM = REPO / "evals" / "resynthesis.py"
@@ -37,10 +38,9 @@ def decoder(tmp_path_factory) -> Path:
     return folder
 
 
-def run(stages: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def run(stages: Path, out: Path, *overrides: str) -> CompletedProcess[str]:
     inputs = [f"speech={stages / 'speech'}", f"units={stages / 'units'}", f"out={out}", "speakers=[]", "english=false"]
-    command = [sys.executable, str(PROGRAM), str(RECIPE), *inputs, *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180)
+    return run_here(PROGRAM, RECIPE, *inputs, *overrides)
 
 
 def test_recordings_stand_beside_what_is_made_of_them(stages: Path, decoder: Path, tmp_path: Path) -> None:

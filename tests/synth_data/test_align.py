@@ -16,6 +16,8 @@ from spiritlm.alignment.mel_ctc import MelCtc, MelCtcConfig, MelCtcModel
 from spiritlm.corpus.manifest import corpus_root, read_manifest
 from spiritlm.run.files import read_json, read_jsonl, write_json
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 SPLITS = {"train": 6, "dev": 2, "test": 6}
@@ -23,11 +25,11 @@ SPLITS = {"train": 6, "dev": 2, "test": 6}
 
 def command(name: str, *overrides: str) -> list[str]:
     paths = (str(REPO / f"synth_data/{name}.py"), str(REPO / f"synth_data/recipes/{name}-tiny.toml"))
-    return [sys.executable, *paths, *overrides]
+    return [*paths, *overrides]
 
 
 def program(name: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(name, *overrides), capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+    return run_here(*command(name, *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_killed_it_goes_on_with_the_shards_that_are_left(stages: Path, aligned: 
     out = tmp_path / "killed"
     run = command("align", *arguments(stages, out, "shard_hours=0.0001"))  # a shard is a recording
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(run, **quiet, start_new_session=True, env=ENVIRONMENT)
+    process = subprocess.Popen([sys.executable, *run], **quiet, start_new_session=True, env=ENVIRONMENT)
     deadline = time.monotonic() + 60
     while not list(out.glob("shards/log/completions/*")) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -95,7 +97,7 @@ def test_killed_it_goes_on_with_the_shards_that_are_left(stages: Path, aligned: 
     supervisions.write_text(
         supervisions.read_text().replace(f'"recording_id": "{row["id"]}"', '"recording_id": "not-done-again"')
     )
-    assert subprocess.run(run, capture_output=True, timeout=120, env=ENVIRONMENT).returncode == 0
+    assert run_here(*run).returncode == 0
     found, whole = read_manifest(out, "train"), read_manifest(aligned, "train")
     assert [document.id for document in found] == ["not-done-again", *(document.id for document in whole[1:])]
     assert [document.sentences for document in found] == [document.sentences for document in whole]
@@ -138,13 +140,11 @@ def test_textgrids_give_the_times_they_hold(stages: Path, tmp_path: Path) -> Non
     recipe.write_text(
         f'out = "{tmp_path}/out"\nspeech = "{stages}/speech"\ntextgrids = "{grids}"\nexecutor.workers = 1\n'
     )
-    run = [sys.executable, str(REPO / "synth_data/align.py"), str(recipe)]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+    run = [REPO / "synth_data/align.py", recipe]
+    done = run_here(*run)
     assert done.returncode == 0, done.stderr
     counts = read_json(tmp_path / "out/stage.json")["counts"]
     assert counts["rejected"] == 0 and counts["start_error"]["overall"]["p95_ms"] == 0
-    done = subprocess.run(
-        [*run, f"aligner={stages}/aligner"], capture_output=True, text=True, timeout=120, env=ENVIRONMENT
-    )
+    done = run_here(*run, f"aligner={stages}/aligner")
     assert done.returncode == 2
     assert "expected one of aligner, model and textgrids, found aligner and textgrids" in done.stderr

@@ -2,10 +2,9 @@
 
 import filecmp
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -14,14 +13,15 @@ import soundfile
 from spiritlm.corpus.manifest import corpus_root, read_manifest
 from spiritlm.run.files import read_json, read_jsonl
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 PROGRAM = REPO / "synth_data/ingest.py"
 
 
-def ingest(recipe: str, root: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def ingest(recipe: str, root: Path, out: Path, *overrides: str) -> CompletedProcess[str]:
     path = REPO / f"synth_data/recipes/ingest-{recipe}.toml"
-    command = [sys.executable, str(PROGRAM), str(path), f"root={root}", f"out={out}", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run_here(PROGRAM, path, f"root={root}", f"out={out}", *overrides)
 
 
 def noise(path: Path, seconds: float = 1.0, rate: int = 16000) -> None:

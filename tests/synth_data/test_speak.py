@@ -12,13 +12,15 @@ import soundfile
 
 from spiritlm.corpus.manifest import read_manifest
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(REPO / "synth_data/speak.py"), str(REPO / "synth_data/recipes/speak-tiny.toml")]
 SMALL = ["train=10", "dev=2", "test_pairs=2", "written=5", "shard_size=2", "mood_changes=0.5"]
 
 
 def speak(out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, f"out={out}", *SMALL, *overrides], capture_output=True, text=True, timeout=120)
+    return run_here(*COMMAND[1:], f"out={out}", *SMALL, *overrides)
 
 
 def content(folder: Path) -> dict[Path, Path]:

@@ -1,24 +1,20 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from spiritlm.alignment.mel_ctc import MelCtcModel
 from spiritlm.run.files import read_json, read_jsonl
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
-def program(name: str, recipe: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    paths = (str(REPO / f"synth_data/{name}.py"), str(REPO / f"synth_data/recipes/{recipe}-tiny.toml"))
-    return subprocess.run(
-        [sys.executable, *paths, *overrides], capture_output=True, text=True, timeout=120, env=ENVIRONMENT
-    )
+def program(name: str, recipe: str, *overrides: str) -> CompletedProcess[str]:
+    return run_here(REPO / f"synth_data/{name}.py", REPO / f"synth_data/recipes/{recipe}-tiny.toml", *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ import pytest
 from spiritlm.corpus.manifest import read_manifest
 from spiritlm.corpus.store import DocumentStore
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 SMALL_SHARDS = "shard_hours=0.0025"  # nine seconds: one or two recordings
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
@@ -23,12 +25,11 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive
 def command(stages: Path, out: Path, speech: Path, *overrides: str) -> list[str]:
     inputs = (f"out={out}", f"speech={speech}", f"units={stages}/units", f"text={stages}/text")
     recipe = REPO / "tokenizers/recipes/encode-tiny.toml"
-    return [sys.executable, str(REPO / "tokenizers/encode.py"), str(recipe), *inputs, *overrides]
+    return [str(REPO / "tokenizers/encode.py"), str(recipe), *inputs, *overrides]
 
 
 def encode(stages: Path, out: Path, speech: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    run = command(stages, out, speech, *overrides)
-    return subprocess.run(run, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+    return run_here(*command(stages, out, speech, *overrides))
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -71,7 +72,9 @@ def test_killed_and_resumed_with_other_shards_and_workers_it_is_the_same_store(
     """SIGKILL for the whole program as soon as a shard is done."""
     out = tmp_path / "store"
     run = command(stages, out, stages / "speech", SMALL_SHARDS, "executor.workers=1")
-    process = subprocess.Popen(run, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *run], env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL
+    )
     completions = out / "shards/log/completions"
     while process.poll() is None and not list(completions.glob("*")):
         time.sleep(0.002)

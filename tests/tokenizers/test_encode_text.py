@@ -1,9 +1,8 @@
 """The program `tokenizers/encode_text.py`, and its store in a mixture with one of speech."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -12,6 +11,8 @@ from spiritlm.corpus.store import DocumentStore, Record, write_split
 from spiritlm.run.files import write_json
 from spiritlm.tokens.emit import document_of
 from spiritlm.tokens.vocabulary import Vocabulary
+
+from ..programs import run_here
 
 REPO = Path(__file__).resolve().parents[2]
 RECIPE = """
@@ -42,10 +43,9 @@ def root(tmp_path: Path, vocabulary: Vocabulary) -> Path:
     return tmp_path
 
 
-def encode_text(root: Path, budget: float = 0.5, workers: int = 1, shards: int = 64) -> subprocess.CompletedProcess:
+def encode_text(root: Path, budget: float = 0.5, workers: int = 1, shards: int = 64) -> CompletedProcess:
     (root / "recipe.toml").write_text(RECIPE.format(root=root, budget=budget, workers=workers, shards=shards))
-    command = [sys.executable, str(REPO / "tokenizers/encode_text.py"), str(root / "recipe.toml")]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run_here(REPO / "tokenizers/encode_text.py", root / "recipe.toml")
 
 
 def test_texts_fill_a_store_that_mixes_with_speech(root: Path, vocabulary: Vocabulary) -> None:

@@ -1,8 +1,7 @@
 """The program `tokenizers/fit_text.py`."""
 
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from tokenizers import Tokenizer
@@ -14,14 +13,15 @@ from tokenizers.trainers import BpeTrainer
 from spiritlm.run.files import read_json, write_json
 from spiritlm.tokens.text import load_text_tokenizer
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 TEXT = "Tom went to the lake with his mother."
 
 
-def fit_text(stages: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def fit_text(stages: Path, out: Path, *overrides: str) -> CompletedProcess[str]:
     recipe = REPO / "tokenizers/recipes/text-tiny.toml"
-    run = [sys.executable, str(REPO / "tokenizers/fit_text.py"), str(recipe), f"speech={stages}/speech", f"out={out}"]
-    return subprocess.run([*run, *overrides], capture_output=True, text=True, timeout=120)
+    return run_here(REPO / "tokenizers/fit_text.py", recipe, f"speech={stages}/speech", f"out={out}", *overrides)
 
 
 @pytest.fixture

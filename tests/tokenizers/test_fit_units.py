@@ -1,6 +1,4 @@
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,8 @@ from spiritlm.run.files import read_json, read_jsonl, write_json
 from spiritlm.units.hubert import HubertTokenizer
 from spiritlm.units.hubert_encoder import HubertEncoder, HubertShape, save_encoder
 from spiritlm.units.loading import load_speech_tokenizer
+
+from ..programs import run_here
 
 REPO = Path(__file__).resolve().parents[2]
 RECIPE = REPO / "tokenizers" / "recipes" / "units0-tiny.toml"
@@ -43,8 +43,7 @@ def speech(tmp_path):
 
 def fit_units(tmp_path, *overrides):
     paths = [f"out={tmp_path / 'units'}", f"speech={tmp_path / 'speech'}", "clusters=16"]
-    command = [sys.executable, str(REPO / "tokenizers" / "fit_units.py"), str(RECIPE), *paths, *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run_here(REPO / "tokenizers" / "fit_units.py", RECIPE, *paths, *overrides)
 
 
 def test_writes_a_tokenizer_and_its_figures(tmp_path, speech):

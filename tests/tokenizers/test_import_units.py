@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +6,15 @@ import numpy as np
 from spiritlm.audio.files import read_audio
 from spiritlm.units.loading import load_speech_tokenizer
 
+from ..programs import run_here
+
 PROGRAM = Path(__file__).parents[2] / "tokenizers" / "import_units.py"
 
 
 def run(tmp_path, *overrides):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f'out = "{tmp_path / "units"}"\n')
-    command = [sys.executable, str(PROGRAM), str(recipe), *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return run_here(PROGRAM, recipe, *overrides)
 
 
 def test_a_folder_becomes_a_stage(stages, tmp_path):

@@ -1,10 +1,8 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -19,14 +17,13 @@ from spiritlm.units.pitch import PitchConfig, PitchTokenizer
 from spiritlm.units.pitch_vqvae import PitchVqVae
 from spiritlm.units.style import StyleNetwork, StyleShape, StyleTokenizer
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 
 
-def run(recipe: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, REPO / "tokenizers/measure.py", recipe, *overrides],
-        capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(REPO)},
-    )  # fmt: skip
+def run(recipe: Path, *overrides: str) -> CompletedProcess[str]:
+    return run_here(REPO / "tokenizers/measure.py", recipe, *overrides)
 
 
 @pytest.fixture

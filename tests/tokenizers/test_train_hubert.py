@@ -13,19 +13,20 @@ from spiritlm.run.files import read_json, read_jsonl
 from spiritlm.units.hubert_encoder import HubertShape, load_encoder
 from spiritlm.units.hubert_pretraining import HubertPretraining, masked_prediction_losses, spans
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 RECIPE = REPO / "tokenizers/recipes/hubert-tiny.toml"
 
 
-def train(stages: Path, out: Path, *overrides: str, processes: int = 1, port: int = 0):
-    program = [sys.executable, str(REPO / "tokenizers/train_hubert.py")]
-    if processes > 1:
-        program[1:1] = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-    arguments = [f"out={out}", f"speech={stages / 'speech'}", f"targets={stages / 'units'}", *overrides]
-    return subprocess.run(
-        [*program, str(RECIPE), *arguments], capture_output=True, text=True, timeout=240, env=ENVIRONMENT
-    )
+def command(stages: Path, out: Path, *overrides: str) -> list[str]:
+    inputs = [f"speech={stages / 'speech'}", f"targets={stages / 'units'}"]
+    return [str(REPO / "tokenizers/train_hubert.py"), str(RECIPE), f"out={out}", *inputs, *overrides]
+
+
+def train(stages: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return run_here(*command(stages, out, *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,9 @@ def test_a_stopped_run_ends_with_the_same_bits(trained, stages, tmp_path):
 
 
 def test_two_processes(stages, tmp_path, free_port):
-    done = train(stages, tmp_path / "two", "training.steps=3", processes=2, port=free_port())
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    run = [*launcher, *command(stages, tmp_path / "two", "training.steps=3")]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert load_encoder(tmp_path / "two/model").shape.layers == 2
 

@@ -15,19 +15,20 @@ from spiritlm.audio.files import read_audio
 from spiritlm.run.files import read_json, read_jsonl
 from spiritlm.units.pitch import PitchTokenizer
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 RECIPE = REPO / "tokenizers/recipes/pitch-tiny.toml"
 
 
-def train(stages: Path, out: Path, *overrides: str, processes: int = 1, port: int = 0):
-    program = [sys.executable, str(REPO / "tokenizers/train_pitch.py")]
-    if processes > 1:
-        program[1:1] = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-    arguments = [f"out={out}", f"speech={stages / 'speech'}", *overrides]
-    return subprocess.run(
-        [*program, str(RECIPE), *arguments], capture_output=True, text=True, timeout=240, env=ENVIRONMENT
-    )
+def command(stages: Path, out: Path, *overrides: str) -> list[str]:
+    inputs = [f"speech={stages / 'speech'}"]
+    return [str(REPO / "tokenizers/train_pitch.py"), str(RECIPE), f"out={out}", *inputs, *overrides]
+
+
+def train(stages: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return run_here(*command(stages, out, *overrides))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,8 @@ from spiritlm.corpus.manifest import Sentence, SpokenDocument, write_manifest
 from spiritlm.run.files import read_json, read_jsonl, write_json
 from spiritlm.units.style import StyleTokenizer
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 RECIPE = REPO / "tokenizers/recipes/style-tiny.toml"
@@ -51,12 +53,12 @@ def speech(tmp_path_factory):
     return write_corpus(tmp_path_factory.mktemp("corpus") / "speech")
 
 
-def train(speech: Path, out: Path, *overrides: str, processes: int = 1, port: int = 0):
-    program = [sys.executable, str(REPO / "tokenizers/train_style.py")]
-    if processes > 1:
-        program[1:1] = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-    arguments = [str(RECIPE), f"out={out}", f"speech={speech}", *overrides]
-    return subprocess.run([*program, *arguments], capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
+def command(speech: Path, out: Path, *overrides: str) -> list[str]:
+    return [str(REPO / "tokenizers/train_style.py"), str(RECIPE), f"out={out}", f"speech={speech}", *overrides]
+
+
+def train(speech: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    return run_here(*command(speech, out, *overrides))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,9 @@ def test_a_stopped_run_ends_with_the_same_bits(trained, speech, tmp_path):
 
 def test_two_processes(speech, tmp_path, free_port):
     short = ("training.steps=3", "distillation.steps=3")
-    done = train(speech, tmp_path / "two", *short, processes=2, port=free_port())
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}"]
+    run = [*launcher, *command(speech, tmp_path / "two", *short)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=240, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert StyleTokenizer.from_pretrained(tmp_path / "two/model").vocabulary_size == 6
 

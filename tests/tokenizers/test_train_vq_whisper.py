@@ -17,6 +17,8 @@ from spiritlm.audio.files import read_audio
 from spiritlm.run.metrics import read_metrics
 from spiritlm.units.loading import load_speech_tokenizer
 
+from ..programs import run_here
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "tokenizers" / "train_vq_whisper.py"
 RECIPE = """
@@ -69,8 +71,7 @@ def arguments(stages, folder, *overrides):
 
 
 def run(stages, folder, *overrides):
-    command = [sys.executable, *arguments(stages, folder, *overrides)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    return run_here(*arguments(stages, folder, *overrides))
 
 
 def finished(stages, folder, *overrides):

@@ -1,12 +1,10 @@
 """Pretrain on a small store, export, and load the folder as a stranger would."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -25,14 +23,14 @@ from spiritlm.tokens.emit import Document, document_of
 from spiritlm.tokens.text import words_to_ids
 from spiritlm.tokens.vocabulary import Vocabulary
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 WORDS = ["Tom", "went", "to", "the", "lake", "with", "his", "mother", "and", "soon", "the", "rain", "came"]
 
 
-def stage(program: str, recipe: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPO / "training" / program), str(REPO / "training" / "recipes" / recipe)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    return subprocess.run([*command, *overrides], capture_output=True, text=True, timeout=200, env=environment)
+def stage(program: str, recipe: str, *overrides: str) -> CompletedProcess[str]:
+    return run_here(REPO / "training" / program, REPO / "training" / "recipes" / recipe, *overrides)
 
 
 def finished(folder: Path, **inputs: str) -> Path:

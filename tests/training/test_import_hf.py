@@ -20,16 +20,22 @@ from spiritlm.errors import InputError
 from spiritlm.run.files import read_json
 from spiritlm.tokens.vocabulary import Vocabulary
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 SEED = 3
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:megatron")
 
 
 def program(name: str, recipe: str, *overrides: str, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    command = [sys.executable, *torchrun, str(REPO / "training" / name), recipe, *overrides]
+    command = [str(REPO / "training" / name), recipe, *overrides]
+    if ranks == 1:
+        return run_here(*command)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
+    return subprocess.run(
+        [sys.executable, *torchrun, *command], capture_output=True, text=True, timeout=200, env=environment
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -12,6 +11,8 @@ from spiritlm.synthesis.decoder import FlowDecoder
 from spiritlm.synthesis.hift import Hift, HiftShape
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.vocoder import VocoderConfig, save_vocoder
+
+from ..programs import run_here
 
 REPO = Path(__file__).resolve().parents[2]
 PROGRAM = REPO / "training" / "train_flow.py"
@@ -32,10 +33,9 @@ def vocoder(tmp_path_factory) -> Path:
     return folder
 
 
-def train(run_folder: Path, vocoder: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def train(run_folder: Path, vocoder: Path, out: Path, *overrides: str) -> CompletedProcess[str]:
     inputs = [f"{name}={run_folder / name}" for name in ("speech", "units", "store")]
-    command = [sys.executable, str(PROGRAM), str(RECIPE), f"out={out}", *inputs, f"vocoder={vocoder}", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180)
+    return run_here(PROGRAM, RECIPE, f"out={out}", *inputs, f"vocoder={vocoder}", *overrides)
 
 
 def test_many_voices_and_then_one(run_folder: Path, vocoder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -20,6 +19,8 @@ from spiritlm.tokens.layout import spirit
 from spiritlm.tokens.streams import Prosody
 from spiritlm.tokens.text import SentencePieceText
 from spiritlm.tokens.vocabulary import Vocabulary
+
+from ..programs import run_here
 
 REPO = Path(__file__).resolve().parents[2]
 PROGRAM = REPO / "training" / "train_vocoder.py"
@@ -70,9 +71,8 @@ def told(speech: Path, text_model) -> Path:
     return speech.parent
 
 
-def train(speech: Path, out: Path, *overrides: str, recipe: Path = RECIPE) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROGRAM), str(recipe), f"out={out}", f"speech={speech}", *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180)
+def train(speech: Path, out: Path, *overrides: str, recipe: Path = RECIPE) -> CompletedProcess[str]:
+    return run_here(PROGRAM, recipe, f"out={out}", f"speech={speech}", *overrides)
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits(speech: Path, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_frames_of_another_network_are_refused(speech: Path, tmp_path: Path) -> 
     assert done.returncode == 2 and "320 samples a frame" in done.stderr and done.stderr.count("\n") == 1
 
 
-def train_units(told: Path, out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def train_units(told: Path, out: Path, *overrides: str) -> CompletedProcess[str]:
     inputs = [f"units={told / 'units'}", f"store={told / 'store'}"]
     return train(told / "speech", out, *inputs, *overrides, recipe=UNITS_RECIPE)
 

@@ -9,20 +9,20 @@ from spiritlm.run.files import read_json, write_json
 from spiritlm.run.metrics import read_metrics
 from spiritlm.synthesis.regression import RegressionDecoder
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 PROGRAM = REPO / "training" / "train_voice.py"
 RECIPE = REPO / "training" / "recipes" / "voice-tiny.toml"
 SPEAKERS = ("kal", "slt")
 
 
-def train(run_folder, out, *overrides, launcher=()):
-    inputs = [f"{name}={run_folder / name}" for name in ("speech", "units", "store")]
-    command = [sys.executable, *launcher, str(PROGRAM), str(RECIPE), f"out={out}", *inputs, *overrides]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180)
+def command(run_folder, out, *overrides):
+    return [PROGRAM, RECIPE, f"out={out}", *(f"{n}={run_folder / n}" for n in ("speech", "units", "store")), *overrides]
 
 
 def test_trains_a_decoder_of_the_training_speakers(run_folder, tmp_path):
-    done = train(run_folder, tmp_path)
+    done = run_here(*command(run_folder, tmp_path))
     assert done.returncode == 0, done.stderr
     counts = read_json(tmp_path / "stage.json")["counts"]
     assert counts["steps"] == 10 and counts["train"]["skipped"] == 0 and counts["dev_recordings"] == 2
@@ -35,7 +35,8 @@ def test_trains_a_decoder_of_the_training_speakers(run_folder, tmp_path):
 
 
 def test_two_processes_train_one_decoder(run_folder, tmp_path):
-    done = train(run_folder, tmp_path, launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*launcher, *command(run_folder, tmp_path)], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     assert RegressionDecoder.from_pretrained(tmp_path / "model").speakers == SPEAKERS
 
@@ -45,6 +46,6 @@ def test_store_of_another_tokenizer_is_refused(run_folder, tmp_path):
     stage = read_json(tmp_path / "store" / "stage.json")
     stage["inputs"]["units"] = "0" * 64
     write_json(tmp_path / "store" / "stage.json", stage)
-    done = train(run_folder, tmp_path / "out", f"store={tmp_path / 'store'}")
+    done = run_here(*command(run_folder, tmp_path / "out", f"store={tmp_path / 'store'}"))
     assert done.returncode == 2 and "made from another 'units' stage" in done.stderr
     assert len(done.stderr.splitlines()) == 1
