@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from spiritlm.corpus.store import Record, write_split
 from spiritlm.tokens.emit import document_of
 from spiritlm.tokens.vocabulary import Vocabulary
 
+from ..programs import run_here
+
 REPO = Path(__file__).resolve().parents[2]
 
 
-def submit(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPO / "launch/submit.py"), *(str(argument) for argument in arguments)]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+def submit(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return run_here(REPO / "launch/submit.py", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +83,18 @@ def test_the_script_can_be_read_before(recipe: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "lm").exists()
 
 
-def test_a_submission_leaves_all_it_runs_in_the_folder_of_the_run(recipe: Path, tmp_path: Path) -> None:
+def test_a_submission_leaves_all_it_runs_in_the_folder_of_the_run(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """sbatch is a stand-in here; `test_slurm.py` has a real one."""
     (tmp_path / "sbatch").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\necho "17;cluster"\n')
     (tmp_path / "sbatch").chmod(0o755)
     run = tmp_path / "a lab's run"
     arguments = (recipe, f'out="{run}"', "--gpus-per-node", "0", "optimizer.lr=2e-3")
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    dry = submit(*arguments, "--dry-run", PATH=path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    dry = submit(*arguments, "--dry-run")
     assert (dry.returncode, run.exists()) == (0, False), dry.stderr
-    done = submit(*arguments, PATH=path)
+    done = submit(*arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("submitted job 17: 1 nodes, 1 ranks\n")
     assert (tmp_path / "called").read_text() == f"--test-only\n--parsable {run}/submit.sbatch\n"
