@@ -72,6 +72,17 @@ def remove_partial(folder: Path, of_this_machine: bool = False) -> None:
             left.unlink()
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Files at whatever depth, in order of name, links followed; hidden ones and hidden folders are passed over."""
+    found: list[Path] = []
+    entered: set[Path] = set()  # a folder may be linked into itself
+    for at, folders, names in os.walk(folder, followlinks=True):
+        entered.add(Path(at).resolve())
+        folders[:] = sorted(name for name in folders if name[0] != "." and Path(at, name).resolve() not in entered)
+        found += (Path(at, name) for name in names if name[0] != "." and Path(at, name).is_file())
+    return sorted(found)
+
+
 def read_bytes(path: Path) -> bytes:
     """Raises `InputError` where the file cannot be read."""
     try:

@@ -18,6 +18,7 @@ import os
 import platform
 import resource
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -25,7 +26,8 @@ from typing import Annotated, Any, ClassVar
 import spiritlm
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
-from spiritlm.run.files import read_json, remove_partial, sha256_json, write_json
+from spiritlm.run.files import files_below, read_json, remove_partial, sha256_file, sha256_json, write_json
+from spiritlm.run.ranks import rank
 
 STAGE_FILE = "stage.json"
 BEGUN_FILE = "stage.begun.json"
@@ -43,7 +45,7 @@ BegunInput = Annotated[Path, "input stage", "may be unfinished"]
 """Of one that may still be running."""
 OptionalInput = Annotated[Path | None, "input stage"]
 Folder = Annotated[Path, "input stage", "may be any folder"]
-"""Of one that may have been made elsewhere; then names and sizes of its files are its fingerprint."""
+"""Of one that may have been made elsewhere; then names and contents of its files are its fingerprint."""
 OptionalFolder = Annotated[Path | None, "input stage", "may be any folder"]
 Inputs = Annotated[dict[str, Path], "input stage"]
 """Type of a recipe field that names several of them; field `stores` has the inputs `stores.NAME`."""
@@ -58,10 +60,14 @@ class StageRecipe(Recipe):
     out: Path
     """Folder the stage writes; made if absent."""
 
+    def read_of(self, name: str, folder: Path) -> list[Path]:
+        """What the stage reads of input `name`, a folder made elsewhere: all of it, where nothing else is said."""
+        return [folder]
+
 
 def is_main_process() -> bool:
     """True on rank 0 and wherever the program was not started by torchrun."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
 
 
 def read_stage(folder: Path) -> dict[str, Any]:
@@ -99,8 +105,8 @@ class Stage:
         self.inputs = _inputs(recipe)
         unfinished, any_folder = (_fields_marked(recipe, f"may be {what}") for what in ("unfinished", "any folder"))
         self.input_fingerprints = {
-            key: _listing(path)
-            if key in any_folder and not is_finished(path)
+            key: _contents(path, recipe.read_of(key, path))
+            if key in any_folder and _is_from_elsewhere(path)
             else (read_begun if key in unfinished else read_stage)(path)["fingerprint"]
             for key, path in self.inputs.items()
         }
@@ -229,12 +235,17 @@ def _inputs(recipe: StageRecipe) -> dict[str, Path]:
     return found
 
 
-def _listing(folder: Path) -> str:
-    """Digest of names and sizes of all files."""
+def _is_from_elsewhere(folder: Path) -> bool:
+    """Not that of a stage, finished or begun. Raises `InputError` where there is no such folder."""
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder, but there is none")
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sha256_json(sorted([str(path.relative_to(folder)), path.stat().st_size] for path in files))
+    return not any((folder / file).is_file() for file in (STAGE_FILE, BEGUN_FILE))
+
+
+def _contents(folder: Path, read: Sequence[Path]) -> str:
+    """Digest of names and contents of all files below the folders `read`, which are below `folder`."""
+    files = {path for below in read for path in files_below(below)}
+    return sha256_json({str(path.relative_to(folder)): sha256_file(path) for path in files})
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -253,9 +253,20 @@ def test_a_folder_made_elsewhere_is_known_by_its_files(tmp_path: Path) -> None:
         return Stage("measure", Measured(out=tmp_path / "out", data=folder)).fingerprint
 
     before = fingerprint(data)
-    assert fingerprint(data.rename(tmp_path / "moved")) == before
-    (tmp_path / "moved" / "b.wav").write_text("")
-    assert fingerprint(tmp_path / "moved") != before
+    moved = data.rename(tmp_path / "moved")
+    assert fingerprint(moved) == before
+    (moved / "below" / "a.wav").write_text("2")
+    assert fingerprint(moved) != before, "of the same size"
+    (moved / "below").rename(tmp_path / "elsewhere")
+    (moved / "below").symlink_to(tmp_path / "elsewhere")
+    (moved / "below" / "a.wav").write_text("1")
+    (moved / "below" / "itself").symlink_to(moved)
+    assert fingerprint(moved) == before, "links are followed"
+    (moved / "b.wav").write_text("")
+    assert fingerprint(moved) != before
+    (moved / "stage.begun.json").write_text("{}")
+    with pytest.raises(InputError, match=r"moved: expected the folder of a finished stage, but it is not finished"):
+        fingerprint(moved)
     write = json.dumps({"stage": "made", "fingerprint": "f", "recipe": {}, "inputs": {}})
     (tmp_path / "moved" / "stage.json").write_text(write)
     assert Stage("measure", Measured(out=tmp_path / "out", data=tmp_path / "moved")).input_fingerprints == {"data": "f"}
