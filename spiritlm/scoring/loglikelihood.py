@@ -46,8 +46,7 @@ class TokenScorer:
             raise ValueError("padding on the left: the model cannot be told what a token sees")
 
     def score(self, requests: Sequence[TokenRequest]) -> list[Score]:
-        """In the order of `requests`. Raises `InputError` where one is empty or longer than the model's context, and
-        where the model gives no number."""
+        """In the order of `requests`. Raises `InputError` where one is empty or longer than the model's context."""
         for number, request in enumerate(requests):
             self._require_usable(number, request)
         full, restricted, tokens = np.zeros((3, len(requests)))
@@ -60,8 +59,6 @@ class TokenScorer:
             known = found.restricted is not None
             if found.restricted is not None:
                 np.add.at(restricted, owners, found.restricted)
-        if len(lost := np.flatnonzero(~np.isfinite(full))):
-            raise InputError(f"request {lost[0]}: the model gives it a log probability of {full[lost[0]]}")
         return [
             Score(float(f), int(n), float(r) if known else None)
             for f, n, r in zip(full, tokens, restricted, strict=True)
@@ -76,6 +73,3 @@ class TokenScorer:
         length, context = given + len(request.continuation), self.model.context
         if context is not None and length > context:
             raise InputError(f"request {number}: {length} tokens, at most the {context} of the model's context fit")
-
-
-Request = TokenRequest

@@ -9,16 +9,18 @@ processes in turns, so that any number of them gives the same scores, and a run 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from spiritlm.errors import InputError, RunError
-from spiritlm.run.files import sha256_json, write_jsonl
+from spiritlm.run.files import sha256_file, sha256_json, write_jsonl
 from spiritlm.run.progress import progress
 from spiritlm.run.ranks import rank, wait_for_all, world_size
 from spiritlm.run.stage import is_main_process
@@ -48,7 +50,8 @@ def resumable_scores(
     with _appending(share, header) as write, progress("score", len(own), len(own) - len(left)) as bar:
         for first in range(0, len(left), CHUNK):
             keys = left[first : first + CHUNK]
-            write(zip(keys, _finite(keys, model.loglikelihood([requests[key] for key in keys])), strict=True))
+            scores = model.loglikelihood([requests[key] for key in keys])
+            write([(key, _plain(key, score)) for key, score in zip(keys, scores, strict=True)])
             bar.advance(len(keys))
     wait_for_all()
     if is_main_process():
@@ -58,23 +61,28 @@ def resumable_scores(
 
 
 def _digest(requests: Mapping[str, Request]) -> str:
-    """Of sounds, by name and size."""
+    """Of texts and of what is in the sounds, wherever they lie and whatever they are called."""
+    heard: dict[Path, str] = {}
 
-    def told(piece: Segment) -> list[str | int]:
+    def told(piece: Segment) -> list[str]:
         if isinstance(piece, str):
             return [piece]
         if isinstance(piece.source, bytes):
-            return [piece.name, len(piece.source)]
-        return [piece.name, piece.source.stat().st_size if piece.source.is_file() else -1]
+            return ["sound", hashlib.sha256(piece.source).hexdigest()]
+        if piece.source not in heard:
+            heard[piece.source] = sha256_file(piece.source) if piece.source.is_file() else "none"
+        return ["sound", heard[piece.source]]
 
     return sha256_json([[key, *([told(piece) for piece in part] for part in r)] for key, r in requests.items()])
 
 
-def _finite(keys: Sequence[str], scores: Sequence[Score]) -> Sequence[Score]:
-    for key, score in zip(keys, scores, strict=True):
-        if score.tokens < 1 or not all(math.isfinite(value) for value in score if value is not None):
-            raise InputError(f"{key}: the model's score is {tuple(score)}, expected finite numbers")
-    return scores
+def _plain(key: str, score: Score) -> Score:
+    """In numbers of Python. Raises `InputError` where one of them is no number, not finite, or there are no tokens."""
+    total, tokens, restricted = score
+    numbers = [total] if restricted is None else [total, restricted]
+    if all(isinstance(n, Real) and math.isfinite(n) for n in numbers) and isinstance(tokens, Integral) and tokens > 0:
+        return Score(float(total), int(tokens), None if restricted is None else float(restricted))
+    raise InputError(f"{key}: the model's score is {tuple(score)}, expected finite numbers and at least one token")
 
 
 # files
@@ -116,8 +124,8 @@ def _read(path: Path, header: dict[str, Any]) -> dict[str, Score]:
         try:
             row = json.loads(line)
             if number > 1:
-                scores[row["key"]] = Score(row["total"], row["tokens"], row["restricted"])
-        except (ValueError, KeyError, TypeError):
+                scores[row["key"]] = _plain(row["key"], Score(row["total"], row["tokens"], row["restricted"]))
+        except (ValueError, KeyError, TypeError, InputError):
             raise InputError(f"{path}, line {number}: expected a score, found {line[:60]!r}; remove the file") from None
         if number == 1 and row != json.loads(json.dumps(header)):
             raise InputError(f"{path}: {_difference(row, header)}; give another folder or remove the file")

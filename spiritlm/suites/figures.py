@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from spiritlm.errors import InputError
 from spiritlm.scoring.accuracy import pair_win
 from spiritlm.scoring.protocol import Score
 from spiritlm.suites.pairs import ITEM, Among, Normalisation, Task
@@ -33,8 +32,7 @@ def value_of(score: Score, normalisation: Normalisation, among: Among) -> float 
 
 
 def figures(task: Task, scores: Sequence[PairScore]) -> dict[str, Any]:
-    """As JSON; `scores`: in the order of the task's pairs. Raises `InputError` where a score is no number."""
-    _require_numbers(task, scores)
+    """As JSON; `scores`: in the order of the task's pairs, finite."""
     items = [pair.labels.get(ITEM, pair.id) for pair in task.pairs]
     accuracy: dict[str, dict[str, Any]] = {}
     for normalisation in get_args(Normalisation):
@@ -73,13 +71,6 @@ def rows(task: Task, scores: Sequence[PairScore]) -> Iterator[dict[str, Any]]:
             "wrong": score.wrong._asdict(),
             "win": win,
         }
-
-
-def _require_numbers(task: Task, scores: Sequence[PairScore]) -> None:
-    for pair, score in zip(task.pairs, scores, strict=True):
-        for side, one in score._asdict().items():
-            if one.tokens < 1 or not all(math.isfinite(x) for x in (one.total, one.restricted) if x is not None):
-                raise InputError(f"task {task.name}: item {pair.id}: the model's score of the {side} one is {one}")
 
 
 def _wins(scores: Sequence[PairScore], normalisation: Normalisation, among: Among) -> list[float] | None:

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from spiritlm.errors import InputError
-from spiritlm.scoring.accuracy import pair_accuracy
+from spiritlm.scoring.accuracy import pair_win
 from spiritlm.scoring.causal import CausalModel
 from spiritlm.scoring.loglikelihood import TokenScorer
 from spiritlm.scoring.protocol import Score
@@ -112,7 +112,8 @@ def require_same(found: list[Score], expected: list[Score], tolerance: float = 1
     for which in ("total", "restricted"):
         means = [[getattr(s, which) / s.tokens for s in scores] for scores in (found, expected)]
         np.testing.assert_allclose(*means, rtol=0, atol=tolerance)
-        assert pair_accuracy(means[0][::2], means[0][1::2]) == pair_accuracy(means[1][::2], means[1][1::2])
+        wins = [[pair_win(*pair) for pair in zip(m[::2], m[1::2], strict=True)] for m in means]
+        assert wins[0] == wins[1]
 
 
 def test_scores_are_those_of_one_sequence_at_a_time_in_float64(model: PreTrainedModel) -> None:
@@ -202,10 +203,6 @@ def test_what_cannot_be_scored_is_named() -> None:
         scorer.score([REQUESTS[0], TokenRequest(ids[:95], ids[:2])])
     with pytest.raises(InputError, match="request 0: 0 tokens of prompt and 2 to score"):
         scorer.score([TokenRequest(ids[:0], ids[:2])])
-    broken = MODELS["llama"]()
-    torch.nn.init.constant_(broken.get_output_embeddings().weight, float("nan"))
-    with pytest.raises(InputError, match="request 0: the model gives it a log probability of nan"):
-        TokenScorer(broken).score(REQUESTS)
 
 
 token_lists = st.lists(st.integers(0, 2), min_size=2, max_size=9)

@@ -141,30 +141,51 @@ def test_a_file_of_another_model_task_or_requests_is_refused(tmp_path: Path) -> 
         resumable_scores(Letters(), REQUESTS, tmp_path, TASK)
 
 
-def test_sounds_are_told_apart_by_name_and_size(tmp_path: Path) -> None:
-    def asked(name: str, content: bytes) -> dict[str, Request]:
-        return {"only": Request((), (Sound(name, content),))}
+def test_sounds_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:
+    def asked(source: bytes | Path) -> dict[str, Request]:
+        return {"only": Request((), (Sound(str(source), source),))}
 
-    resumable_scores(Letters(), asked("a.wav", b"1234"), tmp_path, TASK)
-    assert resumable_scores(Letters("one", dies_after=0), asked("a.wav", b"1234"), tmp_path, TASK)
-    for other in (asked("b.wav", b"1234"), asked("a.wav", b"12345")):
+    before, moved = tmp_path / "a.wav", tmp_path / "moved.wav"
+    before.write_bytes(b"1234")
+    resumable_scores(Letters(), asked(before), tmp_path / "scores", TASK)
+    before.rename(moved)
+    for same in (b"1234", moved):
+        assert resumable_scores(Letters("one", dies_after=0), asked(same), tmp_path / "scores", TASK)
+    moved.write_bytes(b"1235")
+    for other in (b"1235", moved, tmp_path / "none.wav"):
         with pytest.raises(InputError, match="other requests"):
-            resumable_scores(Letters(), other, tmp_path, TASK)
+            resumable_scores(Letters(), asked(other), tmp_path / "scores", TASK)
 
 
-def test_no_score_is_missing_and_every_score_is_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "score",
+    [Score(NAN, 3), Score(-float("inf"), 3), Score(-1.0, 0), Score(-1.0, 1, NAN), Score("-1.0", 1), Score(-1, 1.5)],
+)
+def test_a_score_that_is_no_number_stops_the_task(tmp_path: Path, score: Score) -> None:
+    class Lost(Letters):
+        def loglikelihood(self, requests: Sequence[Request]) -> list[Score]:
+            return [Score(np.float32(-1), np.int64(2)), score, *super().loglikelihood(requests[2:])]
+
+    with pytest.raises(InputError, match=r"^story 0 wrong: the model's score is .*, expected finite numbers"):
+        resumable_scores(Lost(), REQUESTS, tmp_path, TASK)
+    resumable_scores(Letters(), REQUESTS, tmp_path, TASK)
+    lines = (tmp_path / "scores.jsonl").read_text().splitlines()
+    lines[2] = json.dumps({"key": "story 0 wrong", **score._asdict()})
+    (tmp_path / "scores.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"scores\.jsonl, line 3: expected a score"):
+        resumable_scores(Letters(), REQUESTS, tmp_path, TASK)
+
+
+def test_no_score_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Silent(Letters):
         def loglikelihood(self, requests: Sequence[Request]) -> list[Score]:
             return super().loglikelihood(requests)[:-1]
 
-    class Lost(Letters):
-        def loglikelihood(self, requests: Sequence[Request]) -> list[Score]:
-            return [Score(float("nan"), 3) for _ in requests]
-
     with pytest.raises(ValueError, match="shorter"):
         resumable_scores(Silent(), REQUESTS, tmp_path / "silent", TASK)
-    with pytest.raises(InputError, match=r"^story 0 right: the model's score is"):
-        resumable_scores(Lost(), REQUESTS, tmp_path / "lost", TASK)
     header = {"model": Letters().identity, "task": TASK, "requests": resumable._digest(REQUESTS)}
     (tmp_path / "scores-0.jsonl").write_text(json.dumps(header) + "\n")
     with pytest.raises(RunError, match="60 of 60 requests have no score, 'story 0 right' is the first"):
