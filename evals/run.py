@@ -16,7 +16,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from spiritlm.suites import asr, dev_loss, sheets, style_consistency
 from spiritlm.suites.evaluation import evaluate
 from spiritlm.suites.figures import figures, published
 from spiritlm.suites.pairs import Task
-from spiritlm.suites.registry import GROUPS, SUITES, read_tasks, require_names
+from spiritlm.suites.registry import GROUPS, SUITES, folder_of, read_tasks, require_names
 from spiritlm.suites.trigram import Trigrams
 from spiritlm.tokens.vocabulary import Vocabulary
 
@@ -44,21 +44,18 @@ STORE_TASKS = {"loss": dev_loss.VERSION, "asr": asr.VERSION, "style_consistency"
 
 
 class EvaluateRecipe(StageRecipe):
-    free: ClassVar[frozenset[str]] = StageRecipe.free | {"batch_size"}
-
     model: Folder
     apart: OptionalFolder = None
     """A model whose figures stand beside, say one that has read and heard, never both in one document."""
     tasks: tuple[str, ...]
     data: OptionalFolder = None
     """The folder of the benchmarks."""
-    split: str = "dev"
-    """Of the benchmarks that have several."""
+    split: str | None = None
+    """Of the benchmarks that have several: where None, `dev` of the official layouts, the only one of a mirror."""
     store: OptionalInput = None
     """For loss, asr and style_consistency; where it is given, trigrams over its documents stand beside all tasks."""
     moods: OptionalInput = None
     """The corpus of a store with style units: whether the model tells on in the mood of what it heard."""
-    batch_size: PositiveInt = 32
     asr_sentences: PositiveInt = 400
     """Sentences to transcribe, at most; spread evenly over the split."""
     sequence_length: PositiveInt = 512
@@ -83,6 +80,12 @@ class EvaluateRecipe(StageRecipe):
     def names(self) -> list[str]:
         """Of tasks, groups spelt out."""
         return require_names(self.tasks, STORE_TASKS)
+
+    def read_of(self, name: str, folder: Path) -> list[Path]:
+        """Of the benchmarks, those that are asked."""
+        if name != "data":
+            return [folder]
+        return [folder_of(task, folder, self.split) for task in self.names if task in SUITES]
 
 
 def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
@@ -179,7 +182,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
     parser.add_argument("--tasks", metavar="NAME,NAME", help=f"of {', '.join([*SUITES, *GROUPS, *STORE_TASKS])}")
     parser.add_argument("--data", help="folder of the benchmarks")
-    parser.add_argument("--split", help="of the benchmarks that have several (default: dev)")
+    parser.add_argument("--split", help="of the benchmarks that have several (default: dev, or the only one)")
     parser.add_argument("--out", help="folder of the results")
     parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")

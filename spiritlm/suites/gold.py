@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -26,16 +27,29 @@ Row = Mapping[str, str]
 
 
 def read_gold(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Rows in order. Raises `InputError` as `read_table` does, and for a recording that is named twice, or a `correct`
-    that is neither 0 nor 1."""
+    """Rows in order. Raises `InputError` as `read_table` does, and for a recording that is named twice, a `correct`
+    that is neither 0 nor 1, and where what is right has a `frequency` or `length` that is no number; a frequency may be
+    empty."""
     rows = read_table(path, columns)
     for number, row in enumerate(rows, 2):
         if row["correct"] not in ("0", "1"):
             raise InputError(f"{path}: row {number}: correct is {row['correct']!r}, expected 0 or 1")
+        if row["correct"] == "1" and columns == LEXICAL:
+            _require_number(f"{path}: row {number}: frequency", row["frequency"].strip() or "0")
+            _require_number(f"{path}: row {number}: length", row["length"])
     for name, count in Counter(row["filename"] for row in rows).items():
         if count > 1:
             raise InputError(f"{path}: recording {name!r} is named {count} times, expected once")
     return rows
+
+
+def _require_number(name: str, told: str) -> None:
+    try:
+        known = math.isfinite(float(told))
+    except ValueError:
+        known = False
+    if not known:
+        raise InputError(f"{name} is {told!r}, expected a number")
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:

@@ -16,19 +16,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spiritlm.errors import InputError
+from spiritlm.run.files import files_below
 from spiritlm.scoring.protocol import Sound
 
 SOUNDS = (".wav", ".flac", ".ogg")
 END_OF_ARCHIVE = bytes(1024)
 """How every whole tar archive ends."""
-_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)$")
+LARGEST = 2**30
+"""Bytes of one sound, at most."""
+_SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?")
 
 
 def tar_sounds(archives: Sequence[Path]) -> dict[str, Sound]:
     """Sounds by the name of their member without folder and ending; other members are passed over.
 
-    Raises `InputError` for an archive that is cut off, a member that is a link or a device or lies outside, and a name
-    that is there twice.
+    Raises `InputError` for an archive that is cut off, a member that is a link or a device, lies outside or is larger
+    than `LARGEST`, and a name that is there twice.
     """
     found: dict[str, Sound] = {}
     for path in archives:
@@ -50,29 +53,52 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                 raise InputError(f"{path}: expected a whole tar archive, but it is cut off")
         with tarfile.open(path, "r|") as archive:
             for member in archive:
-                _require_inside(path, member)
+                _require_usable(path, member)
                 if member.isfile() and (content := archive.extractfile(member)):
                     yield member.name, content.read()
     except (OSError, tarfile.TarError) as error:
         raise InputError(f"{path}: expected a tar archive, but it cannot be read: {error}") from None
 
 
-def _require_inside(path: Path, member: tarfile.TarInfo) -> None:
+def _require_usable(path: Path, member: tarfile.TarInfo) -> None:
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts:
         raise InputError(f"{path}: member {member.name!r} lies outside of the archive")
     if not (member.isfile() or member.isdir()):
         raise InputError(f"{path}: member {member.name!r} is a link or a device, expected files")
+    if member.issparse() or member.size > LARGEST:
+        raise InputError(f"{path}: member {member.name!r} is sparse or larger than 1 GiB, expected a sound")
 
 
-def parquet_rows(folder: Path, columns: Sequence[str]) -> Iterator[tuple[Path, int, Mapping[str, Any]]]:
-    """File, row number and row with `columns`, of all parquet files at whatever depth, in order of name.
+def parquet_files(folder: Path) -> list[Path]:
+    """At whatever depth, in order of name."""
+    return [path for path in files_below(folder) if path.suffix == ".parquet"]
+
+
+def parquet_split(folder: Path, split: str | None) -> str:
+    """`split`, or the only one there is. Raises `InputError` where it is not there, or there are several to choose
+    from."""
+    there = sorted({_split_of(path) for path in parquet_files(folder)})
+    if split in there:
+        return split
+    if split is None and len(there) == 1:
+        return there[0]
+    asked = f"has no split {split!r}" if split else "has several splits, expected --split with one of them"
+    raise InputError(f"{folder}: {asked}; its parquet files are of {', '.join(there) or 'none'}")
+
+
+def _split_of(path: Path) -> str:
+    """`train` of train-00000-of-00001.parquet, train.parquet and train/0000.parquet."""
+    shard = _SHARD.fullmatch(path.stem)
+    return shard[1] if shard else path.parent.name if path.stem.isdecimal() else path.stem
+
+
+def parquet_rows(folder: Path, columns: Sequence[str], split: str) -> Iterator[tuple[Path, int, Mapping[str, Any]]]:
+    """File, row number and row with `columns`, of all parquet files of `split` at whatever depth, in order of name.
 
     Raises `InputError` for an absent shard, a file that is cut off, and an absent column.
     """
-    files = sorted(folder.rglob("*.parquet"))
-    if not files:
-        raise InputError(f"{folder}: holds no parquet files")
+    files = [path for path in parquet_files(folder) if _split_of(path) == split]
     _require_all_shards(files)
     for path in files:
         try:
@@ -97,14 +123,13 @@ def _plain(name: str) -> str:
 
 def _require_all_shards(files: Sequence[Path]) -> None:
     """Of files called `train-00001-of-00003.parquet`."""
-    named = {str(path) for path in files}
-    for path in files:
-        if shard := _SHARD.match(path.stem):
-            start, number, count = shard.groups()
-            for other in range(int(count)):
+    shards = {path: found.groups() for path in files if (found := _SHARD.fullmatch(path.stem))}
+    there = {(path.parent, start, int(number), count) for path, (start, number, count) in shards.items()}
+    for path, (start, number, count) in shards.items():
+        for other in range(int(count)):
+            if (path.parent, start, other, count) not in there:
                 expected = path.with_name(f"{start}-{other:0{len(number)}}-of-{count}.parquet")
-                if str(expected) not in named:
-                    raise InputError(f"{expected}: absent, though {path.name} says that there is one")
+                raise InputError(f"{expected}: absent, though {path.name} says that there is one")
 
 
 def cell_sound(path: Path, number: int, column: str, cell: Any) -> Sound:
@@ -121,9 +146,3 @@ def cell_text(path: Path, number: int, column: str, cell: Any) -> str:
     if cell is None or not str(cell).strip():
         raise InputError(f"{path}: row {number}: {column} is empty, expected text")
     return str(cell).strip()
-
-
-def split_of(folder: Path) -> str:
-    """What the mirror calls its part, before the number of a shard; `all` where its files are called otherwise."""
-    shards = [_SHARD.match(path.stem) for path in sorted(folder.rglob("*.parquet"))]
-    return "+".join(sorted({shard[1] for shard in shards if shard})) or "all"

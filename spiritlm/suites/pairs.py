@@ -16,6 +16,8 @@ Among = Literal["full", "modality"]
 
 
 ITEM = "item"
+RESERVED = (ITEM, "id", "right", "wrong", "win")
+"""What no label of a benchmark may be called: these are kept of every pair."""
 
 
 @dataclass(frozen=True)

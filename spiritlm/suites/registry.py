@@ -10,24 +10,26 @@ from typing import NamedTuple
 from spiritlm.errors import InputError
 from spiritlm.suites import salmon, storycloze, zerospeech
 from spiritlm.suites.gold import GOLD
+from spiritlm.suites.mirrors import parquet_files
 from spiritlm.suites.pairs import Task
 
 
 class Suite(NamedTuple):
     folders: tuple[str, ...]
     """Where it lies in the folder of all benchmarks, the first that is there; SPLIT stands for the split."""
-    read: Callable[[Path], list[Task]]
+    read: Callable[[Path, str | None], list[Task]]
+    """Of its folder and the split, None where none was asked for."""
     asks: str
     """In a line."""
 
 
 def _zerospeech(name: str, part: str, written: bool) -> Suite:
-    def read(folder: Path) -> list[Task]:
-        if (folder / GOLD).is_file() or not next(folder.rglob("*.parquet"), None):
+    def read(folder: Path, split: str | None) -> list[Task]:
+        if (folder / GOLD).is_file() or not parquet_files(folder):
             return [(zerospeech.read_written if written else zerospeech.read_spoken)(name, folder)]
         if name == "swuggy":
             raise InputError(f"{folder}: expected {GOLD} and recordings, found parquet files")
-        return [zerospeech.read_parquet(folder, written)]
+        return [zerospeech.read_parquet(folder, split, written)]
 
     asked = "word or non-word" if name == "swuggy" else "grammatical or not"
     folders = (f"{name}/{part}/SPLIT", f"{part}/SPLIT", name)
@@ -35,13 +37,14 @@ def _zerospeech(name: str, part: str, written: bool) -> Suite:
 
 
 def _storycloze(name: str, asked: str) -> Suite:
-    return Suite((name, "."), lambda folder: storycloze.read(name, folder), asked)
+    return Suite((name,), lambda folder, split: storycloze.read(name, folder, split), asked)
 
 
 def _salmon(part: str) -> Suite:
-    return Suite(
-        (f"salmon/{part}", part), lambda folder: [salmon.read(f"salmon_{part}", folder)], part.replace("_", " ")
-    )
+    def read(folder: Path, split: str | None) -> list[Task]:
+        return [salmon.read(f"salmon_{part}", folder)]
+
+    return Suite((f"salmon/{part}", part), read, part.replace("_", " "))
 
 
 SUITES = {
@@ -53,6 +56,8 @@ SUITES = {
     "topic_storycloze": _storycloze("topic_storycloze", "the same, with an ending of another story"),
     **{f"salmon_{part}": _salmon(part) for part in salmon.PARTS},
 }
+SPLIT = "dev"
+"""Of the official layouts, where none was asked for."""
 GROUPS = {"salmon": tuple(f"salmon_{part}" for part in salmon.PARTS)}
 """Names that stand for several suites."""
 
@@ -70,17 +75,20 @@ def require_names(names: Sequence[str], others: Collection[str] = ()) -> list[st
     return list(dict.fromkeys(member for name in names for member in GROUPS.get(name, (name,))))
 
 
-def read_tasks(name: str, root: Path, split: str) -> list[Task]:
-    """The tasks of a suite whose benchmark lies in `root`. Raises `InputError` where it is not there, or holds
-    nothing."""
-    suite = SUITES[name]
-    places = [root / place.replace("SPLIT", split) for place in suite.folders]
-    folder = next((place for place in places if place.is_dir()), None)
-    if folder is None:
-        raise InputError(
-            f"task {name}: expected its benchmark in {' or '.join(map(str, places))}, found no such folder"
-        )
-    tasks = suite.read(folder)
+def folder_of(name: str, root: Path, split: str | None = None) -> Path:
+    """Where in `root` the benchmark of a suite lies. Raises `InputError` where it is not there."""
+    places = [root / place.replace("SPLIT", split or SPLIT) for place in SUITES[name].folders]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise InputError(f"task {name}: expected its benchmark in {' or '.join(map(str, places))}, found no such folder")
+
+
+def read_tasks(name: str, root: Path, split: str | None = None) -> list[Task]:
+    """The tasks of a suite whose benchmark lies in `root`; `split`: of the official layouts `dev` where None, of a
+    mirror the only one. Raises `InputError` where it is not there, or holds nothing."""
+    folder = folder_of(name, root, split)
+    tasks = SUITES[name].read(folder, split)
     for task in tasks:
         if not task.pairs:
             raise InputError(f"{folder}: task {task.name} has no items")

@@ -3,7 +3,7 @@
 Three layouts of a folder:
 
     NAME_mutual.wav, NAME_correct.wav, NAME_incorrect.wav, and .txt   the story without its end, and the two endings
-    0_*.wav, 1_*.wav, 2_*.wav ...                                     whole stories, the right one before the wrong one
+    0_*.wav, 1_*.wav, 2_*.wav ...                                     whole stories: 0 right, 1 wrong; 2 right, 3 wrong
     **/*.parquet                                                      whole stories, written and spoken (the mirror)
 
 The first may have a table beside it, `items.csv`, of what else is known of the stories: `name`, and columns that
@@ -22,8 +22,8 @@ from spiritlm.errors import InputError
 from spiritlm.run.files import read_bytes
 from spiritlm.scoring.protocol import Request, Segment, Sound
 from spiritlm.suites.gold import read_table
-from spiritlm.suites.mirrors import cell_sound, cell_text, parquet_rows, split_of
-from spiritlm.suites.pairs import ITEM, Pair, Task, whole_pair
+from spiritlm.suites.mirrors import cell_sound, cell_text, parquet_files, parquet_rows, parquet_split
+from spiritlm.suites.pairs import ITEM, RESERVED, Pair, Task, whole_pair
 
 VERSION = 2
 ENDINGS = {"T": ".txt", "S": ".wav"}
@@ -35,13 +35,13 @@ _PART = re.compile(rf"(.+)_({'|'.join(PARTS)})")
 _NUMBERED = re.compile(r"(\d+)_.*")
 
 
-def read(name: str, folder: Path) -> list[Task]:
-    """`NAME DIRECTION` and `NAME DIRECTION whole` for all that the folder's files allow.
+def read(name: str, folder: Path, split: str | None = None) -> list[Task]:
+    """`NAME DIRECTION` and `NAME DIRECTION whole` for all that the folder's files allow; `split`: of the mirror.
 
     Raises `InputError` where a file of a story is absent, or the folder has none of the three layouts.
     """
-    if next(folder.rglob("*.parquet"), None):
-        return _mirrored(name, folder)
+    if parquet_files(folder):
+        return _mirrored(name, folder, split)
     files = sorted(path for path in folder.iterdir() if path.suffix in ENDINGS.values())
     if any(_PART.fullmatch(path.stem) for path in files):
         return _crossed(name, folder, files)
@@ -75,12 +75,17 @@ def _crossed(name: str, folder: Path, files: Sequence[Path]) -> list[Task]:
 
 
 def _labels(path: Path, stories: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Of each story, none where there is no table. Raises `InputError` where the table has not the same stories."""
+    """Of each story, none where there is no table. Raises `InputError` where the table has not the same stories, or one
+    twice, or a column that is called as what is kept of every pair."""
     if not path.is_file():
         return {story: {} for story in stories}
-    table = {
-        row["name"]: {key: value for key, value in row.items() if key != "name"} for row in read_table(path, ["name"])
-    }
+    table: dict[str, dict[str, str]] = {}
+    for number, row in enumerate(read_table(path, ["name"]), 2):
+        if row["name"] in table:
+            raise InputError(f"{path}: row {number}: story {row['name']!r} is there twice, expected once")
+        table[row["name"]] = {key: value for key, value in row.items() if key != "name"}
+        if taken := table[row["name"]].keys() & RESERVED:
+            raise InputError(f"{path}: column {min(taken)!r}: expected another name, {', '.join(RESERVED)} are taken")
     if other := sorted(table.keys() ^ set(stories)):
         raise InputError(f"{path}: story {other[0]!r} is in the table or in the folder, not in both")
     return {story: table[story] for story in stories}
@@ -121,24 +126,23 @@ def _flat(name: str, folder: Path, files: Sequence[Path]) -> Task:
             raise InputError(f"{path}: expected a name that begins with a number and _")
         if (other := numbered.setdefault(int(found[1]), path)) != path:
             raise InputError(f"{path}: number {found[1]} is that of {other.name} too")
-    numbers = sorted(numbered)
-    for number in numbers:  # an absent file would make pairs of strangers
-        partner = number + 1 if (number - numbers[0]) % 2 == 0 else number - 1
-        if partner not in numbered:
+    for number in sorted(numbered):  # an absent file would make pairs of strangers
+        if (partner := number ^ 1) not in numbered:
             raise InputError(
                 f"{folder}: has no recording number {partner}, which is a pair with {numbered[number].name}"
             )
     sounds = {number: Sound(str(path), path) for number, path in numbered.items()}
-    pairs = [whole_pair(str(number), sounds[number], sounds[number + 1]) for number in numbers[::2]]
+    pairs = [whole_pair(str(number), sounds[number], sounds[number + 1]) for number in sorted(numbered)[::2]]
     return _task(f"{name} S>S {WHOLE}", "test", pairs)
 
 
-def _mirrored(name: str, folder: Path) -> list[Task]:
+def _mirrored(name: str, folder: Path, split: str | None) -> list[Task]:
     """A folder below for each voice."""
+    split = parquet_split(folder, split)
     spoken: dict[str, Pair] = {}
     written: dict[str, Pair] = {}
     columns = ["id", "correct_text", "negative_text", "correct_audio", "negative_audio"]
-    for path, number, row in parquet_rows(folder, columns):
+    for path, number, row in parquet_rows(folder, columns, split):
         item, voice = cell_text(path, number, "id", row["id"]), path.parent.name
         id = f"{item}-{voice}"
         if id in spoken:
@@ -148,7 +152,6 @@ def _mirrored(name: str, folder: Path) -> list[Task]:
         spoken[id] = whole_pair(id, right, wrong, {ITEM: item, "voice": voice})
         if written.setdefault(item, pair := whole_pair(item, said, other)) != pair:
             raise InputError(f"{path}: row {number}: id {item} is another story than in another voice")
-    split = split_of(folder)
     return [
         _task(f"{name} {direction} {WHOLE}", split, list(pairs.values()))
         for direction, pairs in (("T>T", written), ("S>S", spoken))

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spiritlm.errors import InputError
+from spiritlm.run.files import files_below
 from spiritlm.scoring.protocol import Sound
 from spiritlm.suites.gold import GOLD, KEYS, LEXICAL, SYNTACTIC, Row, item_of, pairs_of, read_gold
-from spiritlm.suites.mirrors import SOUNDS, cell_sound, cell_text, parquet_rows, split_of, tar_sounds
+from spiritlm.suites.mirrors import SOUNDS, cell_sound, cell_text, parquet_rows, parquet_split, tar_sounds
 from spiritlm.suites.official import band_of
 from spiritlm.suites.pairs import ITEM, Pair, Task, whole_pair
 
@@ -85,7 +86,7 @@ def _same(pair: Pair, other: Pair) -> bool:
 
 def recordings(folder: Path) -> dict[str, Sound]:
     """By file name without its ending; those of tar archives where there are any, at whatever depth."""
-    if archives := sorted(folder.rglob("*.tar")):
+    if archives := [path for path in files_below(folder) if path.suffix == ".tar"]:
         return tar_sounds(archives)
     files = sorted(path for path in folder.iterdir() if path.suffix in SOUNDS)
     found: dict[str, Sound] = {}
@@ -106,16 +107,17 @@ def _require_same(folder: Path, named: Sequence[str], there: Mapping[str, Sound]
         raise InputError(f"{folder}: {len(left)} recordings are not named in {GOLD}, the first is {left[0]!r}")
 
 
-def read_parquet(folder: Path, written: bool = False) -> Task:
+def read_parquet(folder: Path, split: str | None = None, written: bool = False) -> Task:
     """sBLIMP from its parquet mirror (`id, positive audio, negative audio, voice, positive_transcription,
     negative_transcription, type, subtype`), which names no files, so that there is nothing to submit.
 
-    Raises `InputError` for an absent column or cell, and for an item that is there twice in one voice.
+    Raises `InputError` for an absent split, column or cell, and for an item that is there twice in one voice.
     """
+    split = parquet_split(folder, split)
     what = "transcription" if written else "audio"
     columns = [f"positive_{what}", f"negative_{what}"]
     found: dict[str, Pair] = {}
-    for path, number, row in parquet_rows(folder, ["id", "voice", "type", "subtype", *columns]):
+    for path, number, row in parquet_rows(folder, ["id", "voice", "type", "subtype", *columns], split):
         told = {name: cell_text(path, number, name, row[name]) for name in ("id", "voice", "type", "subtype")}
         item, labels = "/".join(told[name] for name in KEYS[SYNTACTIC]), _syntactic_labels(told)
         if written:
@@ -130,4 +132,4 @@ def read_parquet(folder: Path, written: bool = False) -> Task:
         right, wrong = (cell_sound(path, number, column, row[column]) for column in columns)
         found[id] = whole_pair(id, right, wrong, {ITEM: item, "voice": told["voice"], **labels})
     name = "sblimp_text" if written else "sblimp"
-    return Task(name, VERSION, split_of(folder), list(found.values()), 0, ("mean", "full"))
+    return Task(name, VERSION, split, list(found.values()), 0, ("mean", "full"))

@@ -96,7 +96,7 @@ def test_a_model_and_names_of_tasks_are_enough(run: Run, exported: Path, data: P
     before = (out / "results.json").stat().st_mtime_ns
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f'model = "{exported}"\ntasks = {json.dumps(tasks.split(","))}\ndata = "{data}"\nout = "x"\n')
-    assert run(recipe, f"out={out}", "batch_size=7")[0] == 0, "a recipe says the same"
+    assert run(recipe, f"out={out}")[0] == 0, "a recipe says the same"
     assert (out / "results.json").stat().st_mtime_ns == before
     assert "already holds a run with other settings" in run(recipe, f"out={out}", "--tasks", "swuggy")[1]
 
@@ -143,3 +143,13 @@ def test_settings_that_are_absent(run: Run, exported: Path, data: Path, tmp_path
         assert (status, error.count("\n")) == (2, 1), error
         assert message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_asked_does_not_count(run: Run, exported: Path, data: Path) -> None:
+    """Neither another benchmark beside nor the results themselves; another recording does."""
+    arguments = (exported, "--tasks", "swuggy_text", "--data", data, "--out", data / "results")
+    assert run(*arguments)[0] == 0
+    sound(data / "storycloze" / "c_mutual.wav", 0)
+    assert run(*arguments) == (0, "")
+    sound(data / "swuggy" / "lexical" / "dev" / "cat.wav", 99)
+    assert "input data was" in run(*arguments)[1]

@@ -48,6 +48,18 @@ def test_members_that_are_refused(tmp_path: Path, member: tarfile.TarInfo, messa
         tar_sounds([archive(tmp_path / "x.tar", tarfile.TarInfo("good.wav"), member)])
 
 
+def test_members_that_would_fill_the_memory(tmp_path: Path) -> None:
+    large, sparse = tarfile.TarInfo("one.wav"), tarfile.TarInfo("one.wav")
+    large.size = 2**30 + 1
+    sparse.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**40)}
+    for member, content in ((large, b""), (sparse, b"1\n0\n0\n".ljust(512, b"\0"))):
+        sparse.size = 512
+        path = tmp_path / "x.tar"
+        path.write_bytes(member.tobuf(tarfile.PAX_FORMAT) + content + bytes(1024))
+        with pytest.raises(InputError, match=r"x\.tar: member 'one\.wav' is sparse or larger than 1 GiB"):
+            tar_sounds([path])
+
+
 def test_archives_that_are_cut_off_or_none(tmp_path: Path) -> None:
     whole = archive(tmp_path / "x.tar", *(tarfile.TarInfo(f"{n}.wav") for n in range(3)))
     content = whole.read_bytes()
@@ -86,6 +98,15 @@ def test_sblimp_of_the_mirror(tmp_path: Path) -> None:
     assert [(p.right.continuation, p.wrong.continuation) for p in read.pairs] == [
         (("right 0",), ("wrong 0",)), (("right 1",), ("wrong 1",)),
     ]  # fmt: skip
+    with pytest.raises(InputError, match=r"has no split 'test'; its parquet files are of train$"):
+        read_parquet(tmp_path, "test")
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other" / "test-00000-of-00001-0a1b.parquet", ROWS[:1])
+    assert [read_parquet(tmp_path, split).split for split in ("test", "train")] == ["test", "train"]
+    assert [len(read_parquet(tmp_path, split).pairs) for split in ("test", "train")] == [1, 4]
+    with pytest.raises(InputError, match=r"has several splits, expected --split .* are of test, train$"):
+        read_parquet(tmp_path)
+    (tmp_path / "other" / "test-00000-of-00001-0a1b.parquet").unlink()
     (tmp_path / "train-00001-of-00002.parquet").unlink()
     with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet: absent"):
         read_parquet(tmp_path)

@@ -36,10 +36,10 @@ def test_an_empty_benchmark_gives_no_score(tmp_path: Path) -> None:
         read_tasks("storycloze", tmp_path, "dev")
 
 
-def test_stories_in_the_root_itself(tmp_path: Path, write_tone: Callable[[Path, float], Path]) -> None:
+def test_no_benchmark_gives_the_figures_of_another(tmp_path: Path, write_tone: Callable[[Path, float], Path]) -> None:
     for part in ("mutual", "correct", "incorrect"):
-        write_tone(tmp_path / f"a_{part}.wav", 0.1)
-    assert [task.name for task in read_tasks("storycloze", tmp_path, "dev")] == [
-        "storycloze S>S",
-        "storycloze S>S whole",
-    ]
+        write_tone(tmp_path / "storycloze" / f"a_{part}.wav", 0.1)
+    assert [task.name for task in read_tasks("storycloze", tmp_path)] == ["storycloze S>S", "storycloze S>S whole"]
+    for root in (tmp_path, tmp_path / "storycloze"):
+        with pytest.raises(InputError, match=r"task topic_storycloze: expected its benchmark in .*/topic_storycloze"):
+            read_tasks("topic_storycloze", root)

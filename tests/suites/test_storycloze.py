@@ -44,6 +44,13 @@ def test_what_else_is_known_of_the_stories(crossed: Path) -> None:
             {"voice": "rms", "mood": "happy"},
             {"voice": "slt", "mood": "sad"},
         ]
+    for column in ("item", "id"):
+        (crossed / "items.csv").write_text(f"name,{column}\na,1\nb,1\n")
+        with pytest.raises(InputError, match=rf"items\.csv: column '{column}': expected another name"):
+            read("storycloze", crossed)
+    (crossed / "items.csv").write_text("name,voice\na,rms\nb,slt\na,slt\n")
+    with pytest.raises(InputError, match=r"items\.csv: row 4: story 'a' is there twice"):
+        read("storycloze", crossed)
     (crossed / "items.csv").write_text("name,voice\na,rms\n")
     with pytest.raises(InputError, match=r"items\.csv: story 'b' is in the table or in the folder, not in both"):
         read("storycloze", crossed)
@@ -90,7 +97,8 @@ def test_consecutive_recordings(tmp_path: Path, write_tone: Callable[[Path, floa
     [
         (("0", "1", "2"), "has no recording number 3"),
         (("0", "1", "3", "4"), "has no recording number 2"),
-        (("1", "2", "4", "5"), "has no recording number 3"),
+        (("1", "2", "4", "5"), "has no recording number 0"),
+        (("1", "2", "3", "4"), "has no recording number 0, which is a pair with 1_story"),
         (("0", "00"), "is that of 0.* too"),
         (("0", "1", "x"), "expected a name that begins with a number"),
     ],
@@ -113,6 +121,11 @@ def test_the_mirror_of_several_speakers(tmp_path: Path) -> None:
     for voice in ("bm", "af"):
         (tmp_path / voice).mkdir()
         pq.write_table(pa.Table.from_pylist([row(0), row(1)]), tmp_path / voice / "train-00000-of-00001.parquet")
+    for part in ("bm", "af"):  # a linked voice is one
+        (tmp_path / part).rename(tmp_path.with_name(f"{tmp_path.name}-{part}"))
+        (tmp_path / part).symlink_to(tmp_path.with_name(f"{tmp_path.name}-{part}"))
+    with pytest.raises(InputError, match="has no split 'dev'; its parquet files are of train"):
+        read("storycloze", tmp_path, "dev")
     read_, heard = read("storycloze", tmp_path)
     assert (read_.name, heard.name, heard.split) == ("storycloze T>T whole", "storycloze S>S whole", "train")
     assert [pair.id for pair in read_.pairs] == ["s0", "s1"]

@@ -81,6 +81,8 @@ def test_sentences_by_type_and_id(tmp_path: Path, gold_text, write_tone) -> None
         ("cetB,0,B", "cetB,0,C", "0-B has no row of correct = 0"),
         ("tim,t i m,3,0", "tim,t i", "row 13: expected 8 columns, found 6"),
         ("cat,c a t,3,1", "cat,c a t,3,yes", "row 2: correct is 'yes', expected 0 or 1"),
+        ("cat,c a t,3,1", "cat,c a t,,1", r"gold\.csv: row 2: length is '', expected a number"),
+        ("A,0,cat", "A,often,cat", r"gold\.csv: row 2: frequency is 'often', expected a number"),
     ],
 )
 def test_faults_of_the_gold_file(lexical: Path, old: str, new: str, message: str) -> None:
