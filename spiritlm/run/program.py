@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,9 +23,13 @@ from rich.markup import escape
 
 from spiritlm.config import load_recipe
 from spiritlm.errors import InputError, RunError, Stopped
+from spiritlm.run.ranks import rank
 from spiritlm.run.stage import FAILED_FILE, STOPPED_FILE, Stage, StageRecipe, is_main_process
 
 R = TypeVar("R", bound=StageRecipe)
+
+PATIENCE = 5.0
+"""Seconds that a process which is not the first of its machine waits before it tells of bad input."""
 
 
 def run_program(
@@ -93,8 +98,11 @@ def guarded(work: Callable[[], None], debug: bool = False) -> int:
     except (InputError, PermissionError, RunError) as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, RunError) or os.environ.get("LOCAL_RANK", "0") == "0":  # all ranks find the same input
+        if isinstance(error, RunError) or os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
+        else:  # in its share of the work, or all found the same: then torchrun ends this one while it waits
+            time.sleep(PATIENCE)
+            print(f"error: rank {rank()}: {error}", file=sys.stderr)
         return 1 if isinstance(error, RunError) else 2
     except Stopped as stop:
         if is_main_process():
