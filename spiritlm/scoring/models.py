@@ -104,11 +104,15 @@ class ExportedModel:
         whole = None if all(scored) else np.array(scored)
         return TokenRequest(np.array(prompt, np.int64), np.array(continuation, np.int64), whole)
 
+    def tokens_of(self, requests: Sequence[Request]) -> list[TokenRequest]:
+        """`tokens` of each, all sounds heard together."""
+        self.hearing.hear(_sounds(piece for request in requests for piece in (*request.prompt, *request.continuation)))
+        return [self.tokens(request) for request in requests]
+
     def loglikelihood(self, requests: Sequence[Request]) -> list[Score]:
         """See `SpeechTextModel`. Raises `InputError`, with the name of the item, where one is longer than the context
         of the model or cannot be made tokens of."""
-        self.hearing.hear(_sounds(piece for request in requests for piece in (*request.prompt, *request.continuation)))
-        made = [self.tokens(request) for request in requests]
+        made = self.tokens_of(requests)
         for request, tokens in zip(requests, made, strict=True):
             self._require_room(_name(request), len(tokens.prompt) + len(tokens.continuation))
         return self.scorer.score(made)

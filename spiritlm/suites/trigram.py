@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +18,8 @@ from spiritlm.tokens.interleave import SPEECH, TEXT
 
 
 class Tokenizing(Protocol):
-    def tokens(self, request: Request) -> TokenRequest:
-        """The tokens that a model makes of a request."""
+    def tokens_of(self, requests: Sequence[Request]) -> list[TokenRequest]:
+        """The tokens that a model makes of each request."""
         ...
 
 
@@ -41,8 +42,7 @@ class Trigrams:
         modalities = {_modality(request) for request in requests_of(task)}
         if len(modalities) != 1 or (modality := modalities.pop()) is None:
             return None
-        requests = [model.tokens(request) for request in requests_of(task)]
-        return paired(self._by_modality[modality].loglikelihood(requests))
+        return paired(self._by_modality[modality].loglikelihood(model.tokens_of(requests_of(task))))
 
 
 def _modality(request: Request) -> int | None:

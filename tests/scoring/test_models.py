@@ -129,6 +129,7 @@ def test_a_sound_is_encoded_once_and_those_of_a_call_together(folder: Path, soun
     model = ExportedModel(exported.model, exported.vocabulary, Counting(ears().centroids), {})
     again = [Sound("the same", sound.source) for sound in sounds]
     requests = [Request((sounds[0],), (ending,)) for ending in (*sounds[1:], *again[1:])]
+    model.tokens_of(requests)
     first = model.loglikelihood(requests)
     assert batches == [sorted(len(sound.read(RATE)) for sound in sounds)]
     turned = model.loglikelihood(requests[::-1])[::-1]
