@@ -19,7 +19,7 @@ from spiritlm.run.metrics import read_metrics
 from spiritlm.run.page import Page, audio, cards, figure, table
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe, read_stage
-from spiritlm.suites import asr
+from spiritlm.suites import asr, sheets
 from spiritlm.suites.sheets import percent, wer
 from spiritlm.suites.storycloze import DIRECTIONS
 
@@ -28,7 +28,6 @@ CLOZE = {f"topic_storycloze {direction}": direction for direction in DIRECTIONS}
 WORDS = {"swuggy": "word or non-word, heard", "sblimp": "sentence or a wrong one, heard"}
 """Tasks shown, and what they are called."""
 SHOWN = {"model": "mean", "model, sum": "sum"}
-BAR_COLORS = {"model": "#2457c5", "apart": "#c5562b", "trigram": "#a9b2c3"}
 APART = " Apart: a model trained on as many tokens of text and speech, without interleaving or pairs."
 EXAMPLES = 6
 """Sentences shown as they were heard."""
@@ -71,7 +70,8 @@ def report(recipe: ReportRecipe, stage: Stage) -> dict[str, Any]:
         _pairs_table(_columns(results, CLOZE)),
         note="Held-out stories; T is text, S is speech: S>T hears the story and reads the endings. Both endings are "
         "spoken by the story's voice in its mood, and every ending is once right and once wrong, so that a "
-        "scorer that does not understand the story is at chance (50 %). ± is one standard error." + APART,
+        "scorer that does not understand the story is at chance (50 %). ± is one standard error."
+        + (APART if "apart" in results else ""),
     )
     page.section(
         "Words and sentences: which of two was it?",
@@ -171,7 +171,7 @@ def _cloze_bars(columns: dict[str, dict[str, Any]]) -> Figure:
     picture = Figure(figsize=(9, 2.6))
     axes = picture.subplots()
     directions = list(columns["model"])
-    shown = {label: color for label, color in BAR_COLORS.items() if label in columns}
+    shown = {label: color for label, color in sheets.COLORS.items() if label in columns}
     width = 0.7 / len(shown)
     for number, (label, color) in enumerate(shown.items()):
         values = [100 * columns[label][d]["value"] for d in directions]

@@ -1,10 +1,11 @@
-"""Evaluate an exported model on benchmarks.
+"""Evaluate an exported model, or a run that trains one, on benchmarks.
 
-    python evals/run.py MODEL --tasks swuggy,sblimp,storycloze --data ROOT --out DIR [key=value ...]
+    python evals/run.py MODEL|RUN --tasks swuggy,sblimp,storycloze --data ROOT --out DIR [key=value ...]
     python evals/run.py RECIPE.toml [key=value ...]
 
-In:  an exported model (beside it perhaps another, `apart`), the folder of the benchmarks (docs/evals.md), and for the
-     tasks loss, asr and style_consistency the store of an encode stage.
+In:  an exported model, a finished run or one of the checkpoints of a run (beside it perhaps another, `apart`), the
+     folder of the benchmarks (docs/evals.md), and for the tasks loss, asr and style_consistency the store of an encode
+     stage.
 Out: `results.json`, `results.md`, `results.html`, the scores of every item in `items/TASK.jsonl`, and what the official
      scorer of sWUGGY and sBLIMP takes in `submission/`.
 """
@@ -30,7 +31,7 @@ from spiritlm.run.files import write_json, write_text
 from spiritlm.run.program import guarded, run_stage
 from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, StageRecipe, is_main_process
 from spiritlm.scoring.greedy import Prompt, greedy
-from spiritlm.scoring.models import ExportedModel
+from spiritlm.scoring.models import CHECKPOINTS, ExportedModel
 from spiritlm.suites import asr, dev_loss, sheets, style_consistency
 from spiritlm.suites.evaluation import evaluate
 from spiritlm.suites.figures import figures, published
@@ -47,6 +48,8 @@ class EvaluateRecipe(StageRecipe):
     model: Folder
     apart: OptionalFolder = None
     """A model whose figures stand beside, say one that has read and heard, never both in one document."""
+    speech_tokenizer: OptionalFolder = None
+    """What the units of a run come from; an exported model has it in its folder."""
     tasks: tuple[str, ...]
     data: OptionalFolder = None
     """The folder of the benchmarks."""
@@ -91,9 +94,9 @@ class EvaluateRecipe(StageRecipe):
 def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
     data, names = recipe.data, recipe.names
     tasks = [task for name in names if data and name in SUITES for task in read_tasks(name, data, recipe.split)]
-    model = ExportedModel.from_pretrained(recipe.model)
+    model = _load(recipe.model, recipe.speech_tokenizer)
     versions = {task.name: task.version for task in tasks} | {n: v for n, v in STORE_TASKS.items() if n in names}
-    apart = ExportedModel.from_pretrained(recipe.apart) if recipe.apart else None
+    apart = _load(recipe.apart, recipe.speech_tokenizer) if recipe.apart else None
     results: dict[str, Any] = {"task_versions": versions}
     results |= _arm(model, tasks, recipe, stage.folder)
     beside = _arm(apart, tasks, recipe, stage.folder / "apart") if apart else None
@@ -111,6 +114,13 @@ def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
         sheets.page(results).save(stage.folder / "results.html")
         print(sheets.brief(results))
     return _counts(results)
+
+
+def _load(folder: Path, speech_tokenizer: Path | None) -> ExportedModel:
+    """Raises `InputError` where `folder` is neither an exported model nor a run nor a checkpoint of one."""
+    if (folder / CHECKPOINTS).is_dir() or folder.parent.name == CHECKPOINTS:
+        return ExportedModel.from_checkpoint(folder, speech_tokenizer)
+    return ExportedModel.from_pretrained(folder)
 
 
 def _arm(model: ExportedModel, tasks: Sequence[Task], recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
@@ -178,7 +188,7 @@ def _rounded(found: Mapping[str, Any] | None, name: str = "value") -> list[float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL|RECIPE.toml", help="exported model, or recipe (TOML)")
+    parser.add_argument("model", type=Path, metavar="MODEL|RUN|RECIPE.toml", help="what to evaluate, or recipe (TOML)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
     parser.add_argument("--tasks", metavar="NAME,NAME", help=f"of {', '.join([*SUITES, *GROUPS, *STORE_TASKS])}")
     parser.add_argument("--data", help="folder of the benchmarks")

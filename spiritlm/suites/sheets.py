@@ -92,7 +92,7 @@ def accuracy_plot(results: Mapping[str, Any]) -> Figure:
 def _figures(results: Mapping[str, Any]) -> Iterator[Sheet]:
     apart = results.get("apart")
     if results["tasks"]:
-        yield _accuracies(results["tasks"], apart["tasks"] if apart else None)
+        yield _accuracies(results["tasks"], apart)
     if loss := results.get("loss"):
         rows = [[name, f"{row['model']:.3f}", f"{row['unigram']:.3f}"] for name, row in loss.items()]
         yield Sheet("Loss (dev)", "Nats a token.", ["modality", "model", "unigram"], rows)
@@ -125,7 +125,7 @@ def _accuracies(tasks: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Sh
             for normalisation, among in COLUMNS.values()
         ]
         cells += [percent(found.get("trigram"))] if trigram else []
-        cells += [percent(published(apart[name]))] if apart else []
+        cells += [percent(published(apart["tasks"][name]))] if apart else []
         counts = [str(found["n"]), str(found["skipped"]), found["split"], str(found["version"])]
         rows.append([name, *cells, *counts])
     note = (
@@ -133,7 +133,7 @@ def _accuracies(tasks: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Sh
     )
     note += "added up (sum) or taken a token (mean), among all of the vocabulary or among the modality's tokens."
     if apart:
-        note += " Apart: a model trained on as many tokens of text and speech, without interleaving or pairs."
+        note += f" Apart: another model ({_identity(apart['model'])})."
     return Sheet("Pairs won", note, [*header, "n", "skipped", "split", "version"], rows)
 
 

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiritlm.audio.files import write_wav
+from spiritlm.engine.checkpoint import save_main_weights
+from spiritlm.engine.export import export_checkpoint
+from spiritlm.engine.model import ModelConfig, build_chunks
+from spiritlm.engine.parallel import process_groups
+from spiritlm.engine.start import starting_weights, write_shape
+from spiritlm.run.checkpoints import CheckpointPolicy, Checkpoints
 from spiritlm.run.files import read_json
 from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.mfcc import FEATURES, MfccKmeansTokenizer
@@ -153,3 +160,31 @@ def test_what_is_not_asked_does_not_count(run: Run, exported: Path, data: Path) 
     assert run(*arguments) == (0, "")
     sound(data / "swuggy" / "lexical" / "dev" / "cat.wav", 99)
     assert "input data was" in run(*arguments)[1]
+
+
+def test_a_checkpoint_of_a_run_has_the_figures_of_its_export(
+    run: Run, exported: Path, vocabulary: Vocabulary, data: Path, tmp_path: Path
+) -> None:
+    config = ModelConfig(
+        hidden_size=16, layers=1, heads=2, kv_heads=1, ffn_hidden_size=32, max_position_embeddings=128, init_std=0.1
+    )
+    trained, model, ears = tmp_path / "run", tmp_path / "model", exported / "speech_tokenizer"
+    vocabulary.save(trained)
+    write_shape(trained, config, vocabulary.padded_size)
+    with process_groups(seed=0):
+        chunks = build_chunks(config, vocabulary.padded_size, "fp32")
+        starting_weights(config, None, vocabulary, seed=0)(chunks)
+        checkpoints = Checkpoints(trained / "checkpoints", CheckpointPolicy())
+        save_main_weights(checkpoints, 1, chunks, {"vocabulary": vocabulary.hash})
+    export_checkpoint(trained, model, None)
+    shutil.copytree(ears, model / "speech_tokenizer")
+    found = []
+    (step,) = (trained / "checkpoints").glob("step-*")
+    for number, folder in enumerate((model, trained, step)):
+        more = [] if folder == model else [f"speech_tokenizer={ears}"]
+        out = tmp_path / f"out-{number}"
+        assert run(folder, "--tasks", "swuggy", "--data", data, "--out", out, *more) == (0, "")
+        found.append(read_json(out / "results.json"))
+    assert found[0] == found[1] == found[2]
+    (trained / "stage.begun.json").write_text("{}")
+    assert "is not finished" in run(trained, "--tasks", "swuggy", "--data", data, "--out", tmp_path / "out")[1]

@@ -29,9 +29,19 @@ def units(wave: np.ndarray) -> np.ndarray:
     return np.minimum(UNITS - 1, (UNITS * np.abs(frames).max(axis=1))).astype(np.int64)
 
 
+def blocks() -> list[str]:
+    """Of code on the page."""
+    found: list[str] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return found
+
+
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> SpeechTextModel:
-    folder = tmp_path_factory.mktemp("stranger")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stranger") / "folder"
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> SpeechTextModel:
     words = Tokenizer(WordLevel({word: id for id, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(
@@ -43,7 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> SpeechTextModel:
         intermediate_size=48, max_position_embeddings=256, initializer_range=0.1, bos_token_id=0, eos_token_id=1,
     )  # fmt: skip
     GPTNeoXForCausalLM(shape).save_pretrained(folder)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code = blocks()[0]
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
     names: dict = {}
     exec(compile(code, PAGE, "exec"), names)
@@ -78,6 +88,19 @@ def test_it_is_scored_like_any_other(model: SpeechTextModel, tmp_path: Path) -> 
     assert isinstance(answers[0], str)
     assert isinstance(answers[1], np.ndarray)
     assert len(answers[1]) <= 7
+
+
+def test_its_figures(model: SpeechTextModel, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    stories = folder.parent / "ROOT" / "storycloze"
+    stories.mkdir(parents=True)
+    for seed, (part, text) in enumerate({"mutual": "the rain", "correct": "came soon.", "incorrect": "Tom."}.items()):
+        (stories / f"a_{part}.txt").write_text(text)
+        write_wav(stories / f"a_{part}.wav", np.random.default_rng(seed).uniform(-1, 1, 4000), 16000)
+    names: dict = {"MyModel": type(model), "units": units}
+    exec(compile(blocks()[1], PAGE, "exec"), names)
+    assert len(names["figures"]) == 8
+    assert (folder.parent / "out" / "items" / "storycloze_S_T_whole.jsonl").is_file()
 
 
 def test_a_sound_that_is_none_is_called_by_its_name(model: SpeechTextModel) -> None:

@@ -25,9 +25,10 @@ def test_figures_items_and_submission_of_a_model(surface_model, lexical: Path, t
     for item, (word, other) in zip(items, (("catA", "cetA"), ("catB", "cetB")), strict=False):
         assert submitted[word] == item["right"]["total"] / item["right"]["tokens"]
         assert submitted[other] == item["wrong"]["total"] / item["wrong"]["tokens"]
-    results = {"model": surface_model.identity, "tasks": found, "apart": {"model": {"model": "x"}, "tasks": found}}
+    results = {"model": surface_model.identity, "tasks": found, "apart": {"model": {"weights": "5eed"}, "tasks": found}}
     told = markdown(results)
     assert told.count("| apart") == 1 + 1  # a column, and what it is
+    assert "Apart: another model (weights 5eed)." in told
     assert "swuggy, officially, by frequency" in told and "100.0 ± 0.0 *" in told
     page(results).save(tmp_path / "results.html")
     html = (tmp_path / "results.html").read_text()
