@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from spiritlm.run.files import read_json, read_jsonl
 from spiritlm.run.metrics import read_metrics
 
+from ..programs import run_here
 from .minislurm import MiniSlurm, processes
 
 REPO = Path(__file__).resolve().parents[2]
@@ -61,9 +63,8 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def program(path: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPO / path), *(str(argument) for argument in arguments)]
-    inherited = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    return subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=300)
+    with patch.dict(os.environ, environment, clear=bool(environment)):
+        return run_here(REPO / path, *arguments)
 
 
 def submitted(cluster: MiniSlurm, *arguments: str | Path) -> str:
