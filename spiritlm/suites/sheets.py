@@ -72,7 +72,7 @@ def accuracy_plot(results: Mapping[str, Any]) -> Figure:
         arms["apart"] = {name: published(found) for name, found in results["apart"]["tasks"].items()}
     arms["trigram"] = {name: found["trigram"] for name, found in results["tasks"].items() if "trigram" in found}
     names = list(results["tasks"])
-    picture = Figure(figsize=(9, 1 + 0.34 * len(names)))
+    picture = Figure(figsize=(9, 1.2 + 0.34 * len(names)))
     axes = picture.subplots()
     for number, (label, found) in enumerate(arms.items()):
         known = [(row, one) for row, name in enumerate(names) if (one := found.get(name))]
@@ -83,9 +83,9 @@ def accuracy_plot(results: Mapping[str, Any]) -> Figure:
             axes.errorbar(values, at, xerr=errors, fmt="o", color=COLORS[label], label=label, capsize=3, markersize=5)
     axes.axvline(CHANCE, color="#1d2433", linewidth=1, linestyle="--")
     axes.set(yticks=range(len(names)), yticklabels=names, xlim=(0, 101), xlabel="% of pairs won")
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    axes.legend(ncols=3, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
     return picture
 
 
