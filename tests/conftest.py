@@ -29,13 +29,20 @@ SENTENCES = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first: the last one is waited for by all workers but its own."""
+    items.sort(key=lambda item: "launch" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Gives a port that nobody listens on; of those that connections are never given by themselves."""
+    """Gives a port that nobody listens on, each once; of those that connections are never given by themselves."""
+    ports = list(range(10_000, 16_000))
+    random.SystemRandom().shuffle(ports)
 
     def choose() -> int:
         while True:
-            port = random.SystemRandom().randrange(10_000, 16_000)
+            port = ports.pop()
             with suppress(OSError), socket.create_server(("127.0.0.1", port)):
                 return port
 
