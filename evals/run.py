@@ -77,6 +77,9 @@ class EvaluateRecipe(StageRecipe):
             raise InputError("task style_consistency: expected moods, the corpus of the store")
         if not self.tasks:
             raise InputError("tasks: expected at least one")
+        for folder in self.read_of("data", self.data) if self.data and self.data.is_dir() else []:
+            if folder.resolve() in (out := self.out.resolve(), *out.parents):
+                raise InputError(f"out = {self.out}: lies in the benchmark {folder}, which it would change")
         return self
 
     @property

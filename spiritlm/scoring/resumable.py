@@ -47,7 +47,10 @@ def resumable_scores(
     own = [key for number, key in enumerate(requests) if number // TURN % world_size() == rank()]
     left = [key for key in own if key not in known]
     share = folder / SHARE.format(rank())
-    with _appending(share, header) as write, progress("score", len(own), len(own) - len(left)) as bar:
+    with (
+        _appending(share, header) as write,
+        progress(f"score {task.get('name', '')}".rstrip(), len(own), len(own) - len(left)) as bar,
+    ):
         for first in range(0, len(left), CHUNK):
             keys = left[first : first + CHUNK]
             scores = model.loglikelihood([requests[key] for key in keys])

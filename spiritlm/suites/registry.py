@@ -76,8 +76,14 @@ def require_names(names: Sequence[str], others: Collection[str] = ()) -> list[st
 
 
 def folder_of(name: str, root: Path, split: str | None = None) -> Path:
-    """Where in `root` the benchmark of a suite lies. Raises `InputError` where it is not there."""
+    """Where in `root` the benchmark of a suite lies. Raises `InputError` where it is not there, or has other splits."""
+    require_names([name])
     places = [root / place.replace("SPLIT", split or SPLIT) for place in SUITES[name].folders]
+    official = [root / place.removesuffix("/SPLIT") for place in SUITES[name].folders if place.endswith("/SPLIT")]
+    for part in official:
+        if part.is_dir() and not (part / (split or SPLIT)).is_dir():
+            there = sorted(found.name for found in part.iterdir() if found.is_dir())
+            raise InputError(f"{part}: has no split {split or SPLIT!r}; it has {', '.join(there) or 'none'}")
     for place in places:
         if place.is_dir():
             return place

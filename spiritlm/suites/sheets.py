@@ -129,7 +129,8 @@ def _accuracies(tasks: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Sh
         counts = [str(found["n"]), str(found["skipped"]), found["split"], str(found["version"])]
         rows.append([name, *cells, *counts])
     note = (
-        "% of pairs won ± one standard error, chance 50; *: the choice behind published figures. Log-likelihoods are "
+        "% of pairs won ± one standard error, chance 50; n counts pairs, errors are over items, all voices of one "
+        "together; *: the choice behind published figures. Log-likelihoods are "
     )
     note += "added up (sum) or taken a token (mean), among all of the vocabulary or among the modality's tokens."
     if apart:

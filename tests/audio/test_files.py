@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -79,3 +81,16 @@ def test_bytes_that_are_no_audio_are_called_by_their_name(content):
 def test_an_absent_file_is_called_by_its_name(tmp_path):
     with pytest.raises(InputError, match=r"^the third: expected an audio file, but there is none"):
         read_audio(tmp_path / "a.wav", 16000, name="the third")
+
+
+def test_a_wav_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    write_wav(tmp_path / "whole.wav", np.zeros(1600, np.float32), 16_000)
+    whole = (tmp_path / "whole.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[:-1000])
+    with pytest.raises(InputError, match=r"cut\.wav: cut off, 1000 bytes of its samples are missing"):
+        read_audio(tmp_path / "cut.wav", 16_000)
+    with pytest.raises(InputError, match="inner: cut off"):
+        read_audio(whole[:-2], 16_000, name="inner")
+    start = whole.index(b"data") + 4
+    piped = whole[:start] + b"\xff" * 4 + whole[start + 4 : -1000]
+    assert len(read_audio(piped, 16_000)) == 1100

@@ -160,6 +160,9 @@ def test_what_is_not_asked_does_not_count(run: Run, exported: Path, data: Path) 
     assert run(*arguments) == (0, "")
     sound(data / "swuggy" / "lexical" / "dev" / "cat.wav", 99)
     assert "input data was" in run(*arguments)[1]
+    inside = run(*arguments[:-1], data / "swuggy" / "lexical" / "dev" / "results")
+    assert inside[0] == 2
+    assert "lies in the benchmark" in inside[1]
 
 
 def test_a_checkpoint_of_a_run_has_the_figures_of_its_export(

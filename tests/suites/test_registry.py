@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from spiritlm.errors import InputError
-from spiritlm.suites.registry import SUITES, read_tasks, require_names
+from spiritlm.suites.registry import SUITES, folder_of, read_tasks, require_names
 
 
 def test_a_misspelt_task_is_told_the_nearest() -> None:
@@ -43,3 +43,9 @@ def test_no_benchmark_gives_the_figures_of_another(tmp_path: Path, write_tone: C
     for root in (tmp_path, tmp_path / "storycloze"):
         with pytest.raises(InputError, match=r"task topic_storycloze: expected its benchmark in .*/topic_storycloze"):
             read_tasks("topic_storycloze", root)
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    (tmp_path / "swuggy" / "lexical" / "dev").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"lexical: has no split 'test2'; it has dev"):
+        folder_of("swuggy", tmp_path, "test2")
