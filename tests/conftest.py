@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
+import torch
 from hypothesis import settings
 
 from spiritlm.audio.files import write_wav
@@ -32,6 +33,12 @@ SENTENCES = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take minutes come first: the last one is waited for by all workers but its own."""
     items.sort(key=lambda item: "launch" not in item.path.parts)
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers() -> None:
+    """Trainings flush them, in the tests' process too, where hypothesis then refuses to draw floats."""
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
