@@ -29,7 +29,9 @@ EXPRESSIVE = UnitDecoderConfig(
 )  # fmt: skip
 
 
-VOICED = EXPRESSIVE.model_copy(update={"shape": EXPRESSIVE.shape.model_copy(update={"harmonics": 4, "f0_width": 8})})
+VOICED = EXPRESSIVE.model_copy(
+    update={"shape": EXPRESSIVE.shape.model_copy(update={"harmonics": 4, "f0_width": 8, "context": (1,)})}
+)
 
 
 def decoder_of(config: UnitDecoderConfig) -> UnitDecoder:

@@ -10,6 +10,7 @@ from spiritlm.synthesis.unit_hifigan import UnitHifigan, UnitHifiganShape
         {"up_rates": (4, 4), "up_kernels": (8, 8), "kernels": (3, 5), "dilations": ((1, 3), (1, 2))},
         {"up_rates": (5, 2), "up_kernels": (11, 4), "kernels": (3,), "dilations": ((1, 3, 5),)},
         {"up_rates": (3,), "up_kernels": (3,), "kernels": (7,), "dilations": ((1,),)},
+        {"up_rates": (3,), "up_kernels": (3,), "kernels": (7,), "dilations": ((1,),), "context": (1, 2)},
     ],
 )
 def test_a_unit_is_heard_as_far_as_the_reach_and_no_further(sizes: dict) -> None:
