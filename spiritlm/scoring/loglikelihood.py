@@ -17,7 +17,7 @@ from spiritlm.scoring.causal import CausalModel, Padding
 from spiritlm.scoring.protocol import Score
 from spiritlm.scoring.rows import TokenRequest, batches_of, rows_of
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 """Of a batch, padding included, at most."""
 
 
