@@ -27,6 +27,7 @@ from spiritlm.config import load_recipe
 from spiritlm.corpus.manifest import read_manifest
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
+from spiritlm.inference.pieces import banned_ids, end_ids
 from spiritlm.run.files import write_json, write_text
 from spiritlm.run.program import guarded, run_stage
 from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, StageRecipe, is_main_process
@@ -38,6 +39,7 @@ from spiritlm.suites.figures import figures, published
 from spiritlm.suites.pairs import Task
 from spiritlm.suites.registry import GROUPS, SUITES, folder_of, read_tasks, require_names
 from spiritlm.suites.trigram import Trigrams
+from spiritlm.tokens.interleave import SPEECH, TEXT
 from spiritlm.tokens.vocabulary import Vocabulary
 
 STORE_TASKS = {"loss": dev_loss.VERSION, "asr": asr.VERSION, "style_consistency": style_consistency.VERSION}
@@ -151,7 +153,8 @@ def _asr(model: torch.nn.Module, recipe: EvaluateRecipe, store: Path) -> dict[st
     vocabulary = test.vocabulary
 
     def transcribe(prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        return greedy(model, prompts, asr.end_ids(vocabulary), asr.banned_ids(vocabulary))
+        ends = end_ids(TEXT, vocabulary)
+        return greedy(model, prompts, ends, banned_ids(TEXT, vocabulary, ends))
 
     speakers = {train.record(index).speaker for index in range(len(train))}
     return asr.evaluate(asr.read_items(test, recipe.asr_sentences), transcribe, vocabulary, speakers)
@@ -164,8 +167,8 @@ def _style_consistency(model: torch.nn.Module, store: Path, corpus: Path) -> dic
     table = style_consistency.moods_of_units(DocumentStore(store, "train"), read_manifest(corpus, "train"))
 
     def tell_on(prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        ends, banned = style_consistency.end_ids(vocabulary), style_consistency.banned_ids(vocabulary)
-        return greedy(model, prompts, ends, banned)
+        ends = style_consistency.end_ids(vocabulary)
+        return greedy(model, prompts, ends, banned_ids(SPEECH, vocabulary, ends))
 
     return style_consistency.evaluate(items, tell_on, vocabulary, table)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from spiritlm.errors import InputError
 from spiritlm.tokens.documents import span_ids
 from spiritlm.tokens.emit import document_of
-from spiritlm.tokens.interleave import SPEECH, Span
+from spiritlm.tokens.interleave import SPEECH, TEXT, Span
 from spiritlm.tokens.layout import STREAMS
 from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.protocol import SpeechTokenizer, UnitStreams
@@ -16,6 +20,19 @@ def turn(before: int | None, after: int, vocabulary: Vocabulary) -> list[int]:
     if before == after:
         return []
     return (vocabulary.closing(before) if before is not None else []) + vocabulary.opening(after)
+
+
+def end_ids(modality: int, vocabulary: Vocabulary) -> list[int]:
+    """Ids that end what is said in one modality: `</s>`, and where it closes or the other one opens."""
+    other = SPEECH if modality == TEXT else TEXT
+    return [vocabulary.eos, *vocabulary.closing(modality), *vocabulary.opening(other)]
+
+
+def banned_ids(modality: int, vocabulary: Vocabulary, ends: Sequence[int]) -> list[int]:
+    """Ids that are neither of the modality nor among `ends`."""
+    known = np.arange(vocabulary.padded_size)
+    own = vocabulary.is_text(known) if modality == TEXT else vocabulary.is_speech(known)
+    return np.flatnonzero(~own & ~np.isin(known, ends)).tolist()
 
 
 def spoken_ids(heard: UnitStreams, vocabulary: Vocabulary) -> list[int]:

@@ -72,6 +72,11 @@ def remove_partial(folder: Path, of_this_machine: bool = False) -> None:
             left.unlink()
 
 
+def sha256_files(files: Iterable[Path], root: Path) -> str:
+    """Of contents, and of names below `root`, in whatever order."""
+    return sha256_json({str(path.relative_to(root)): sha256_file(path) for path in files})
+
+
 def files_below(folder: Path) -> list[Path]:
     """Files at whatever depth, in order of name, links followed; hidden ones and hidden folders are passed over."""
     found: list[Path] = []

@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar
 import spiritlm
 from spiritlm.config import Recipe
 from spiritlm.errors import InputError
-from spiritlm.run.files import files_below, read_json, remove_partial, sha256_file, sha256_json, write_json
+from spiritlm.run.files import files_below, read_json, remove_partial, sha256_files, sha256_json, write_json
 from spiritlm.run.ranks import rank
 
 STAGE_FILE = "stage.json"
@@ -244,8 +244,7 @@ def _is_from_elsewhere(folder: Path) -> bool:
 
 def _contents(folder: Path, read: Sequence[Path]) -> str:
     """Digest of names and contents of all files below the folders `read`, which are below `folder`."""
-    files = {path for below in read for path in files_below(below)}
-    return sha256_json({str(path.relative_to(folder)): sha256_file(path) for path in files})
+    return sha256_files({path for below in read for path in files_below(below)}, folder)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

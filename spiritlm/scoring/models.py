@@ -15,8 +15,8 @@ import torch
 
 from spiritlm.errors import InputError
 from spiritlm.inference.model import load_language_model
-from spiritlm.inference.pieces import turn
-from spiritlm.run.files import sha256_file, sha256_json
+from spiritlm.inference.pieces import banned_ids, end_ids, turn
+from spiritlm.run.files import files_below, sha256_files
 from spiritlm.scoring.greedy import Prompt, greedy
 from spiritlm.scoring.hearing import Hearing
 from spiritlm.scoring.loglikelihood import TokenScorer
@@ -80,9 +80,9 @@ class ExportedModel:
     def _of(cls, folder: Path, ears: Path | None) -> ExportedModel:
         vocabulary = Vocabulary.load(folder)
         identity = {
-            "weights": _digest([*folder.glob("*.safetensors"), folder / "config.json"], folder),
+            "weights": sha256_files([*folder.glob("*.safetensors"), *folder.glob("config.json")], folder),
             "vocabulary": vocabulary.hash,
-            "speech_tokenizer": _digest(ears.rglob("*"), ears) if ears else "none",
+            "speech_tokenizer": sha256_files(files_below(ears), ears) if ears else "none",
         }
         return cls(load_language_model(folder), vocabulary, load_speech_tokenizer(ears) if ears else None, identity)
 
@@ -130,15 +130,11 @@ class ExportedModel:
         answers: dict[int, str | np.ndarray] = {}
         for output, asked in prompts.items():
             if asked:
-                said = greedy(self.model, list(asked.values()), *self._ends_and_bans(OUTPUTS[output]))
+                ends = end_ids(OUTPUTS[output], self.vocabulary)
+                banned = banned_ids(OUTPUTS[output], self.vocabulary, ends)
+                said = greedy(self.model, list(asked.values()), ends, banned)
                 answers |= zip(asked, (self._answer(ids, output) for ids in said), strict=True)
         return [answers[number] for number in range(len(questions))]
-
-    def _ends_and_bans(self, modality: int) -> tuple[list[int], list[int]]:
-        v, known = self.vocabulary, np.arange(self.vocabulary.padded_size)
-        ends = [v.eos, *v.closing(modality), *v.opening(SPEECH if modality == TEXT else TEXT)]
-        own = v.is_text(known) if modality == TEXT else v.is_speech(known)
-        return ends, np.flatnonzero(~own & ~np.isin(known, ends)).tolist()
 
     def _answer(self, ids: np.ndarray, output: str) -> str | np.ndarray:
         if output == "text":
@@ -176,8 +172,3 @@ def _name(asked: Request | Question) -> str:
     if sounds := list(_sounds(iter(pieces))):
         return sounds[-1].name
     return repr(" ".join(str(piece) for piece in pieces).strip()[:60])
-
-
-def _digest(files: Iterator[Path] | Sequence[Path], root: Path) -> str:
-    """Of names and contents."""
-    return sha256_json({str(path.relative_to(root)): sha256_file(path) for path in files if path.is_file()})

@@ -21,7 +21,7 @@ from spiritlm.errors import InputError
 from spiritlm.scoring.error_rates import ErrorRate, word_error_rate
 from spiritlm.scoring.greedy import Prompt
 from spiritlm.tokens.documents import pair, words_of
-from spiritlm.tokens.interleave import SPEECH, TEXT
+from spiritlm.tokens.interleave import SPEECH
 from spiritlm.tokens.vocabulary import Vocabulary
 
 VERSION = 1
@@ -69,17 +69,6 @@ def _item(store: DocumentStore, id: str, speaker: str, number: int) -> Item | No
     if not len(prompt) or not len(text):
         return None
     return Item(f"{id}-{number}", speaker, vocabulary.decode_text(text), prompt)
-
-
-def end_ids(vocabulary: Vocabulary) -> list[int]:
-    """Ids that end a transcript."""
-    return [vocabulary.eos, *vocabulary.closing(TEXT), *vocabulary.opening(SPEECH)]
-
-
-def banned_ids(vocabulary: Vocabulary) -> list[int]:
-    """Ids that are in no transcript and do not end it."""
-    known = np.arange(vocabulary.padded_size)
-    return np.flatnonzero(~vocabulary.is_text(known) & ~np.isin(known, end_ids(vocabulary))).tolist()
 
 
 def evaluate(

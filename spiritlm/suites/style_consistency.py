@@ -82,12 +82,6 @@ def end_ids(vocabulary: Vocabulary) -> list[int]:
     return [vocabulary.eos, *vocabulary.closing(SPEECH)]
 
 
-def banned_ids(vocabulary: Vocabulary) -> list[int]:
-    """Ids that are no speech and do not end it."""
-    known = np.arange(vocabulary.padded_size)
-    return np.flatnonzero(~vocabulary.is_speech(known) & ~np.isin(known, end_ids(vocabulary))).tolist()
-
-
 def evaluate(
     items: Sequence[Item], generate: Generator, vocabulary: Vocabulary, mood_of_unit: Sequence[str]
 ) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from spiritlm.corpus.datasets import PackedSource, SourceRecipe
 from spiritlm.corpus.store import DocumentStore, Record, write_split
 from spiritlm.errors import InputError
+from spiritlm.inference.pieces import banned_ids, end_ids
 from spiritlm.scoring.greedy import Prompt
 from spiritlm.suites import asr
 from spiritlm.tokens.emit import Document, document_of
@@ -81,7 +82,8 @@ def test_word_error_rates_of_seen_and_unseen_voices(tmp_path: Path, tagged: Voca
 
 
 def test_only_text_is_taken_and_a_marker_ends_it(tagged: Vocabulary) -> None:
-    ends, banned = set(asr.end_ids(tagged)), set(asr.banned_ids(tagged))
+    ends = set(end_ids(TEXT, tagged))
+    banned = set(banned_ids(TEXT, tagged, sorted(ends)))
     assert ends == {tagged.eos, *tagged.opening(SPEECH)}
     left = set(range(tagged.padded_size)) - ends - banned
     assert left == set(np.flatnonzero(tagged.is_text(np.arange(tagged.size))).tolist())

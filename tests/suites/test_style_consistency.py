@@ -7,10 +7,12 @@ import pytest
 from spiritlm.corpus.manifest import SpokenDocument
 from spiritlm.corpus.store import DocumentStore, Record, write_split
 from spiritlm.errors import InputError
+from spiritlm.inference.pieces import banned_ids
 from spiritlm.scoring.greedy import Prompt
 from spiritlm.suites import style_consistency
 from spiritlm.suites.style_consistency import Item
 from spiritlm.tokens.emit import document_of
+from spiritlm.tokens.interleave import SPEECH
 from spiritlm.tokens.vocabulary import Vocabulary
 
 RATES = {"semantic": 12.5, "pitch": 12.5, "style": 1.0}
@@ -89,7 +91,7 @@ def test_kept_and_shuffled(expressive_vocabulary: Vocabulary) -> None:
 
 def test_only_speech_and_its_end_may_follow(expressive_vocabulary: Vocabulary) -> None:
     v = expressive_vocabulary
-    allowed = set(range(v.padded_size)) - set(style_consistency.banned_ids(v))
+    allowed = set(range(v.padded_size)) - set(banned_ids(SPEECH, v, style_consistency.end_ids(v)))
     assert v.eos in allowed
     units = {id for block in v.blocks.values() for id in range(block.start, block.end)}
     assert allowed - set(style_consistency.end_ids(v)) == units
