@@ -16,10 +16,10 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import PositiveInt, model_validator
 
@@ -27,11 +27,10 @@ from spiritlm.config import load_recipe
 from spiritlm.corpus.manifest import read_manifest
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
-from spiritlm.inference.pieces import banned_ids, end_ids
+from spiritlm.inference.decoding import decode_all
 from spiritlm.run.files import write_json, write_text
 from spiritlm.run.program import guarded, run_stage
 from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, StageRecipe, is_main_process
-from spiritlm.scoring.greedy import Prompt, greedy
 from spiritlm.scoring.models import CHECKPOINTS, ExportedModel
 from spiritlm.suites import asr, dev_loss, sheets, style_consistency
 from spiritlm.suites.evaluation import evaluate
@@ -39,7 +38,6 @@ from spiritlm.suites.figures import figures, published
 from spiritlm.suites.pairs import Task
 from spiritlm.suites.registry import GROUPS, SUITES, folder_of, read_tasks, require_names
 from spiritlm.suites.trigram import Trigrams
-from spiritlm.tokens.interleave import SPEECH, TEXT
 from spiritlm.tokens.vocabulary import Vocabulary
 
 STORE_TASKS = {"loss": dev_loss.VERSION, "asr": asr.VERSION, "style_consistency": style_consistency.VERSION}
@@ -151,11 +149,7 @@ def _of_the_model(model: torch.nn.Module, recipe: EvaluateRecipe, store: Path) -
 def _asr(model: torch.nn.Module, recipe: EvaluateRecipe, store: Path) -> dict[str, Any]:
     test, train = DocumentStore(store, "test"), DocumentStore(store, "train")
     vocabulary = test.vocabulary
-
-    def transcribe(prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        ends = end_ids(TEXT, vocabulary)
-        return greedy(model, prompts, ends, banned_ids(TEXT, vocabulary, ends))
-
+    transcribe = partial(decode_all, model)
     speakers = {train.record(index).speaker for index in range(len(train))}
     return asr.evaluate(asr.read_items(test, recipe.asr_sentences), transcribe, vocabulary, speakers)
 
@@ -165,12 +159,7 @@ def _style_consistency(model: torch.nn.Module, store: Path, corpus: Path) -> dic
     vocabulary = test.vocabulary
     items = style_consistency.read_items(test, read_manifest(corpus, "test"))
     table = style_consistency.moods_of_units(DocumentStore(store, "train"), read_manifest(corpus, "train"))
-
-    def tell_on(prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        ends = style_consistency.end_ids(vocabulary)
-        return greedy(model, prompts, ends, banned_ids(SPEECH, vocabulary, ends))
-
-    return style_consistency.evaluate(items, tell_on, vocabulary, table)
+    return style_consistency.evaluate(items, partial(decode_all, model), vocabulary, table)
 
 
 def _counts(results: Mapping[str, Any]) -> dict[str, Any]:

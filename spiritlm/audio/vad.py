@@ -9,6 +9,8 @@ are right within 0.12 s, in silence and in white noise 20 dB below the speech. I
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import soxr
 import webrtcvad
@@ -82,3 +84,21 @@ def _pad(segments: list[tuple[float, float]], padding: float, duration: float) -
         after = duration - end if number + 1 == len(segments) else (starts[number + 1] - end) / 2
         padded.append((round(start - min(padding, before * 0.99), 4), round(end + min(padding, after * 0.99), 4)))
     return [(max(0.0, start), min(end, duration)) for start, end in padded]
+
+
+def cut_at_pauses(wave: np.ndarray, sample_rate: int, longest: float) -> list[tuple[float, float]]:
+    """`wave`, float32 `[samples]` in [-1, 1], in pieces of at most `longest` seconds: (start, end) in seconds, which
+    together are all of it.
+
+    Cuts lie in the middle of pauses, as few as can be; speech without a pause is cut where `longest` ends.
+    """
+    duration = len(wave) / sample_rate
+    if duration <= longest:
+        return [(0.0, duration)]
+    speech = voiced_segments(wave, sample_rate)
+    pauses = [(end + start) / 2 for (_, end), (start, _) in pairwise(speech)]
+    cuts = [0.0]
+    while duration - cuts[-1] > longest:
+        reached = [pause for pause in pauses if cuts[-1] < pause <= cuts[-1] + longest]
+        cuts.append(reached[-1] if reached else cuts[-1] + longest)
+    return list(pairwise([*cuts, duration]))

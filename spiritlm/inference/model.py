@@ -1,57 +1,38 @@
-"""An exported model that reads and hears a prompt and writes or speaks what comes next.
+"""An exported model that reads and hears prompts and writes or speaks what comes next.
 
-The exported folder is a stock Hugging Face Llama folder with the vocabulary manifest, and with the speech
-tokenizer and the speech decoder in the sub-folders `speech_tokenizer/` and `voice/`.
+The exported folder is a stock Hugging Face Llama folder with the vocabulary manifest, and with the speech tokenizer and
+the speech decoder in the sub-folders `speech_tokenizer/` and `voice/`; or a folder of Spirit LM as it was published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 
 from spiritlm.errors import InputError
-from spiritlm.inference.pieces import require_units, spoken_ids, turn
+from spiritlm.inference import published
+from spiritlm.inference.decoding import BATCH_SIZE, TokenPrompt, decode, decode_steps
+from spiritlm.inference.pieces import answer_turn, banned_ids, end_ids, require_units, spoken_ids, turn
+from spiritlm.inference.request import Output, Prompt, Request, Sampling, Speech, Task, greedy
+from spiritlm.inference.speaking import Manner, Said, as_it_comes, spoken
 from spiritlm.run.device import training_device
 from spiritlm.synthesis.loading import load_speech_decoder
-from spiritlm.synthesis.protocol import SpeechDecoder, as_given
-from spiritlm.synthesis.unit_decoder import shift_pitch
+from spiritlm.synthesis.protocol import SpeechDecoder
 from spiritlm.tokens.documents import Segment, parse
 from spiritlm.tokens.interleave import SPEECH, TEXT
 from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
 from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.protocol import SpeechTokenizer
 
-Output = Literal["text", "speech", "any"]
-
-
-@dataclass(frozen=True)
-class Speech:
-    """A spoken piece of a prompt."""
-
-    wave: np.ndarray
-    """float32 `[samples]` in [-1, 1], mono."""
-    sample_rate: int
-
-
-Prompt = Sequence[str | Speech]
-"""Pieces of text and speech in the order they are read and heard."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen (defaults: Spirit LM, appendix D)."""
-
-    max_new_tokens: int = 200
-    temperature: float = 0.8
-    """0 always takes the likeliest token."""
-    top_p: float = 0.95
-    seed: int = 0
+SHORTEST = 1.0
+"""Seconds. A piece of speech with fewer units than this long takes is left out where either modality may come: it is a
+slip between two texts more often than something said (Spirit LM leaves out fewer than 25 units, a second)."""
 
 
 def load_language_model(folder: Path) -> torch.nn.Module:
@@ -72,30 +53,50 @@ class SpeechTextLM:
     """Language model, vocabulary, ears and voice of one exported folder."""
 
     def __init__(
-        self, model: torch.nn.Module, vocabulary: Vocabulary, ears: SpeechTokenizer, voice: SpeechDecoder | None
+        self,
+        model: torch.nn.Module,
+        vocabulary: Vocabulary,
+        ears: SpeechTokenizer | None,
+        voice: SpeechDecoder | None,
     ) -> None:
-        """Without a `voice` it hears, reads and writes. Raises `InputError` where the ears have more units than the
-        vocabulary has ids for."""
-        require_units(ears, vocabulary)
+        """Without `ears` it reads and does not hear, without a `voice` it does not speak. Raises `InputError` where the
+        ears have more units than the vocabulary has ids for."""
+        if ears is not None:
+            require_units(ears, vocabulary)
         self.model, self.vocabulary, self.ears, self.voice = model.eval(), vocabulary, ears, voice
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> SpeechTextLM:
-        """Raises `InputError` where `folder` is no exported model of this project."""
+    def from_pretrained(cls, folder: Path | str) -> SpeechTextLM:
+        """`folder`: of `training/export_hf.py`, or `spiritlm_model/NAME` of the published Spirit LM checkpoints, with
+        `speech_tokenizer` beside `spiritlm_model`. Raises `InputError` where it is neither."""
+        folder = Path(folder)
+        if published.is_published(folder):
+            vocabulary = published.read_vocabulary(folder)
+            return cls(
+                load_language_model(folder), vocabulary, published.read_ears(folder), published.read_voice(folder)
+            )
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: expected the folder of an exported model, but it has no {MANIFEST}")
+        ears, voice = folder / "speech_tokenizer", folder / "voice"
         return cls(
             load_language_model(folder),
             Vocabulary.load(folder),
-            load_speech_tokenizer(folder / "speech_tokenizer"),
-            load_speech_decoder(folder / "voice") if (folder / "voice").is_dir() else None,
+            load_speech_tokenizer(ears) if ears.is_dir() else None,
+            load_speech_decoder(voice) if voice.is_dir() else None,
         )
 
-    def prompt_ids(self, prompt: Prompt, output: Output) -> list[int]:
+    @cached_property
+    def context(self) -> int:
+        """Tokens of prompt and answer together, at most."""
+        return int(self.model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+
+    # prompts
+
+    def prompt_ids(self, prompt: Prompt, output: Output, task: Task = "continue") -> list[int]:
         """Ids of a prompt as Spirit LM builds it: a marker at each change of modality, and the marker of the
         asked output at the end where the prompt ends in the other modality.
 
-        Raises `InputError` for an empty prompt and for an unknown output.
+        Raises `InputError` for an empty prompt, an unknown output, and a spoken piece that cannot be heard.
         """
         if output not in get_args(Output):
             raise InputError(f"output {output!r}: expected one of {', '.join(get_args(Output))}")
@@ -106,82 +107,116 @@ class SpeechTextLM:
             modality = piece_modality
         if modality is None:
             raise InputError("the prompt is empty: give text, speech or both")
-        return ids + turn(modality, {"text": TEXT, "speech": SPEECH, "any": modality}[output], self.vocabulary)
+        return ids + answer_turn(modality, output, task, self.vocabulary)
 
     def _piece_ids(self, piece: str | Speech) -> list[int]:
         if isinstance(piece, str):
             if not piece.strip():
                 raise InputError("the prompt is empty: a written piece has no words")
             return self.vocabulary.encode_text(piece)
+        if self.ears is None:
+            raise InputError("the model cannot hear the prompt: it was exported without a speech tokenizer")
         return spoken_ids(self.ears.encode(piece.wave, piece.sample_rate), self.vocabulary)
 
-    @torch.inference_mode()
-    def generate(self, prompt: Prompt, output: Output, sampling: Sampling) -> list[Segment]:
+    def token_prompt(self, request: Request) -> TokenPrompt:
+        """Raises `InputError` as `prompt_ids` does, and where prompt and new tokens do not fit the model's context."""
+        ids = self.prompt_ids(request.prompt, request.output, request.task)
+        new = request.sampling.max_new_tokens
+        if len(ids) + new > self.context:
+            raise InputError(
+                f"the prompt has {len(ids)} tokens and {new} new ones are asked for: together at most "
+                f"{self.context} fit"
+            )
+        asked = request.output, request.task
+        return TokenPrompt(np.array(ids), request.sampling, end_ids(*asked, self.vocabulary), self._banned(*asked))
+
+    def _banned(self, output: Output, task: Task) -> list[int]:
+        known: dict[tuple[Output, Task], list[int]] = self.__dict__.setdefault("_bans", {})
+        if (output, task) not in known:
+            known[output, task] = banned_ids(output, task, self.vocabulary)
+        return known[output, task]
+
+    # answers
+
+    def generate(self, prompt: Prompt, output: Output = "any", sampling: Sampling | None = None) -> list[Segment]:
         """What the model says next, as segments of text and speech.
 
         Raises `InputError` where prompt and `max_new_tokens` do not fit the model's context.
         """
-        ids = self.prompt_ids(prompt, output)
-        context = int(self.model.config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
-        if len(ids) + sampling.max_new_tokens > context:
-            raise InputError(
-                f"the prompt has {len(ids)} tokens and {sampling.max_new_tokens} new ones are asked for: "
-                f"together at most {context} fit"
-            )
-        torch.manual_seed(sampling.seed)
-        choice = (
-            {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-            if sampling.temperature > 0
-            else {"do_sample": False}
-        )
-        input_ids = torch.tensor([ids], device=self.model.device)  # type: ignore[arg-type]
-        generated = self.model.generate(  # type: ignore[operator]
-            input_ids,
-            attention_mask=torch.ones_like(input_ids),
-            suppress_tokens=self.banned_ids(output),
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=self.end_ids(output),
-            pad_token_id=self.vocabulary.eos,
-            **choice,
-        )
-        return parse(generated[0, len(ids) :].cpu().numpy(), self.vocabulary, ids)
+        ((_, segments),) = self.generate_many([Request(prompt, output, sampling or Sampling())])
+        return segments
 
-    def end_ids(self, output: Output) -> list[int]:
-        """Ids that end a generation: `</s>`, and what closes a span where one modality is asked for."""
-        closing = {"text": self.vocabulary.closing(TEXT), "speech": self.vocabulary.closing(SPEECH), "any": []}
-        return [self.vocabulary.eos, *closing[output]]
+    def generate_many(
+        self, requests: Sequence[Request], batch_size: int = BATCH_SIZE
+    ) -> Iterator[tuple[int, list[Segment]]]:
+        """Answers with their place among `requests`, as they end. `batch_size`: requests that are decoded together; it
+        changes how fast, not what. All prompts are made before the first is answered, so that errors come first."""
+        asked = [self.token_prompt(request) for request in requests]
+        return self._answers(requests, asked, batch_size)
 
-    def banned_ids(self, output: Output) -> list[int]:
-        """Ids that the asked output forbids: padding rows and `<s>` always; markers and the other modality where
-        one modality is asked for. `</s>` stays allowed, so that speech can end (Spirit LM bans it there)."""
-        known = np.arange(self.vocabulary.padded_size)
-        allowed = np.isin(known, self.end_ids(output))
-        if output in ("text", "any"):
-            allowed |= self.vocabulary.is_text(known)
-        if output in ("speech", "any"):
-            allowed |= self.vocabulary.is_speech(known)
-        if output == "any":
-            for modality in (TEXT, SPEECH):
-                allowed |= np.isin(known, self.vocabulary.opening(modality) + self.vocabulary.closing(modality))
-        return np.flatnonzero(~allowed).tolist()
+    def _answers(
+        self, requests: Sequence[Request], asked: Sequence[TokenPrompt], batch_size: int
+    ) -> Iterator[tuple[int, list[Segment]]]:
+        for number, ids in decode(self.model, asked, batch_size):
+            segments = parse(ids, self.vocabulary, asked[number].ids)
+            either = requests[number].output == "any"
+            yield number, [s for s in segments if s.modality == TEXT or len(s.units) >= either * self.shortest]
 
-    def speak(
-        self,
-        segments: Sequence[Segment],
-        speaker: str | None = None,
-        style: str | None = None,
-        pitch_shift: float = 0.0,
-    ) -> np.ndarray:
-        """The speech segments as one waveform, float32 `[samples]` at the voice's rate. `style`: instead of what the
-        model says; `pitch_shift`: semitones. Raises `InputError` where there are segments and no voice, or one that
-        lacks the speaker or style or cannot shift pitch."""
-        spoken, voice = [s for s in segments if s.modality == SPEECH and len(s.units)], self.voice
-        if voice is None:
-            if spoken:
+    @property
+    def shortest(self) -> int:
+        """Units of a piece of speech that is kept where either modality may come; see `SHORTEST`."""
+        return round(SHORTEST * (self.ears.rate if self.ears is not None else 25.0))
+
+    def stream(self, request: Request, manner: Manner | None = None) -> Iterator[Said]:
+        """The answer while it is made: words as soon as they are whole, sound as soon as the voice can speak it.
+
+        Raises `InputError` as `generate` and `speak` do, before anything is said.
+        """
+        asked = self.token_prompt(request)
+        manner = manner or Manner()
+        if request.output != "text":
+            if self.voice is None:
+                raise InputError("the model has no voice to speak with: it was exported without one")
+            manner.check(self.voice)
+        shortest = self.shortest if request.output == "any" else 1
+        ids = (chosen.id for chosen in decode_steps(self.model, [asked]) if chosen.id is not None)
+        return as_it_comes(ids, asked.ids, self.vocabulary, self.voice, manner, shortest)
+
+    def speak(self, segments: Sequence[Segment], manner: Manner | None = None) -> np.ndarray:
+        """The speech segments as one waveform, float32 `[samples]` at the voice's rate. Raises `InputError` where there
+        are segments and no voice, or one that lacks the speaker or style or cannot shift pitch."""
+        said = [segment for segment in segments if segment.modality == SPEECH and len(segment.units)]
+        if self.voice is None:
+            if said:
                 raise InputError("the model has no voice to speak with: it was exported without one")
             return np.zeros(0, dtype=np.float32)
-        waves = [np.zeros(0, dtype=np.float32)]
-        for segment in spoken:
-            units, _, prosody = as_given(voice, segment.units, segment.prosody)
-            waves.append(voice.decode(units, speaker, style, shift_pitch(voice, prosody, pitch_shift)))
-        return np.concatenate(waves)
+        return np.concatenate([np.zeros(0, np.float32), *(spoken(self.voice, s, manner or Manner()) for s in said)])
+
+    # what it was trained to do with a recording or a sentence
+
+    def transcribe(self, recordings: Sequence[Speech], batch_size: int = BATCH_SIZE) -> list[str]:
+        """What is said in each, by the likeliest tokens. Raises `InputError` for one that does not fit the context."""
+        return [self._text(segments) for segments in self._tasks(recordings, "text", "transcribe", batch_size)]
+
+    def read_aloud(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> list[list[Segment]]:
+        """Each text in units, by the likeliest tokens, for `speak`. Raises `InputError` for one that does not fit."""
+        return self._tasks(texts, "speech", "read", batch_size)
+
+    def _tasks(
+        self, pieces: Sequence[str] | Sequence[Speech], output: Output, task: Task, batch_size: int
+    ) -> list[list[Segment]]:
+        """As many new tokens as a pair can have: of text no more than of speech, of speech what is left."""
+        requests = []
+        for piece in pieces:
+            tokens = len(self.prompt_ids([piece], output, task))
+            room = self.context - tokens
+            most = min(tokens, room) if task == "transcribe" else room
+            if most < 1:
+                raise InputError(f"the prompt has {tokens} tokens: at most {self.context}, with the answer, fit")
+            requests.append(Request([piece], output, greedy(most), task))
+        answers = dict(self.generate_many(requests, batch_size))
+        return [answers[number] for number in range(len(requests))]
+
+    @staticmethod
+    def _text(segments: Sequence[Segment]) -> str:
+        return " ".join(segment.text for segment in segments if segment.modality == TEXT)

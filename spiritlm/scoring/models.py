@@ -14,20 +14,25 @@ import numpy as np
 import torch
 
 from spiritlm.errors import InputError
+from spiritlm.inference.decoding import TokenPrompt, decode
 from spiritlm.inference.model import load_language_model
-from spiritlm.inference.pieces import banned_ids, end_ids, turn
+from spiritlm.inference.pieces import answer_turn, banned_ids, end_ids, turn
+from spiritlm.inference.request import Speech
+from spiritlm.inference.speaking import Manner, spoken
 from spiritlm.run.files import files_below, sha256_files
-from spiritlm.scoring.greedy import Prompt, greedy
+from spiritlm.run.progress import progress
 from spiritlm.scoring.hearing import Hearing
 from spiritlm.scoring.loglikelihood import TokenScorer
-from spiritlm.scoring.protocol import Question, Request, Score, Segment, Sound
+from spiritlm.scoring.protocol import Answer, Question, Request, Score, Segment, Sound
 from spiritlm.scoring.rows import TokenRequest
+from spiritlm.synthesis.loading import load_speech_decoder
+from spiritlm.synthesis.protocol import SpeechDecoder
+from spiritlm.tokens.documents import parse
 from spiritlm.tokens.interleave import SPEECH, TEXT
 from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
 from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.protocol import SpeechTokenizer
 
-OUTPUTS = {"text": TEXT, "speech": SPEECH}
 CHECKPOINTS = "checkpoints"
 """In the folder of a run."""
 
@@ -41,9 +46,11 @@ class ExportedModel:
         vocabulary: Vocabulary,
         ears: SpeechTokenizer | None,
         identity: dict[str, str],
+        voice: SpeechDecoder | None = None,
     ) -> None:
-        """Without `ears` it is asked in text. `identity`: see `SpeechTextModel`."""
-        self.model, self.vocabulary, self.identity = model, vocabulary, identity
+        """Without `ears` it is asked in text, without a `voice` it answers in text. `identity`: see
+        `SpeechTextModel`."""
+        self.model, self.vocabulary, self.identity, self.voice = model, vocabulary, identity, voice
         self.hearing = Hearing(ears, vocabulary)
         known = np.arange(vocabulary.padded_size)
         modality = np.select([vocabulary.is_text(known), vocabulary.is_speech(known)], [TEXT, SPEECH], -1)
@@ -54,8 +61,8 @@ class ExportedModel:
         """Raises `InputError` where `folder` is no exported model of this project."""
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: expected the folder of an exported model, but it has no {MANIFEST}")
-        ears = folder / "speech_tokenizer"
-        return cls._of(folder, ears if ears.is_dir() else None)
+        ears, voice = folder / "speech_tokenizer", folder / "voice"
+        return cls._of(folder, ears if ears.is_dir() else None, voice if voice.is_dir() else None)
 
     @classmethod
     def from_checkpoint(cls, folder: Path, speech_tokenizer: Path | None = None) -> ExportedModel:
@@ -77,14 +84,22 @@ class ExportedModel:
             return cls._of(Path(exported), speech_tokenizer)
 
     @classmethod
-    def _of(cls, folder: Path, ears: Path | None) -> ExportedModel:
+    def _of(cls, folder: Path, ears: Path | None, voice: Path | None = None) -> ExportedModel:
         vocabulary = Vocabulary.load(folder)
         identity = {
             "weights": sha256_files([*folder.glob("*.safetensors"), *folder.glob("config.json")], folder),
             "vocabulary": vocabulary.hash,
             "speech_tokenizer": sha256_files(files_below(ears), ears) if ears else "none",
         }
-        return cls(load_language_model(folder), vocabulary, load_speech_tokenizer(ears) if ears else None, identity)
+        if voice:
+            identity["voice"] = sha256_files(files_below(voice), voice)
+        return cls(
+            load_language_model(folder),
+            vocabulary,
+            load_speech_tokenizer(ears) if ears else None,
+            identity,
+            load_speech_decoder(voice) if voice else None,
+        )
 
     def tokens(self, request: Request) -> TokenRequest:
         """What the model reads and what is scored of it. Raises `InputError` where a sound cannot be heard, or there is
@@ -117,29 +132,34 @@ class ExportedModel:
             self._require_room(_name(request), len(tokens.prompt) + len(tokens.continuation))
         return self.scorer.score(made)
 
-    def generate(self, questions: Sequence[Question]) -> list[str | np.ndarray]:
-        """See `SpeechTextModel`; the likeliest token again and again. An answer ends with `</s>` or where its modality
-        does. Raises `InputError` as `loglikelihood` does."""
+    def generate(self, questions: Sequence[Question]) -> list[Answer]:
+        """See `SpeechTextModel`. Raises `InputError` as `loglikelihood` does, and where speech is asked for
+        and the model has no voice."""
         self.hearing.hear(_sounds(piece for question in questions for piece in question.prompt))
-        prompts: dict[str, dict[int, Prompt]] = {output: {} for output in OUTPUTS}
-        for number, question in enumerate(questions):
-            ids, modality = self._read(question.prompt)
-            ids += turn(modality, OUTPUTS[question.output], self.vocabulary)
-            self._require_room(_name(question), len(ids) + question.max_new_tokens)
-            prompts[question.output][number] = Prompt(np.array(ids), question.max_new_tokens)
-        answers: dict[int, str | np.ndarray] = {}
-        for output, asked in prompts.items():
-            if asked:
-                ends = end_ids(OUTPUTS[output], self.vocabulary)
-                banned = banned_ids(OUTPUTS[output], self.vocabulary, ends)
-                said = greedy(self.model, list(asked.values()), ends, banned)
-                answers |= zip(asked, (self._answer(ids, output) for ids in said), strict=True)
+        prompts = [self._token_prompt(question) for question in questions]
+        answers: dict[int, Answer] = {}
+        with progress("answer", len(prompts)) as bar:
+            for number, ids in decode(self.model, prompts):
+                answers[number] = self._answer(questions[number], ids, prompts[number].ids)
+                bar.advance(1)
         return [answers[number] for number in range(len(questions))]
 
-    def _answer(self, ids: np.ndarray, output: str) -> str | np.ndarray:
-        if output == "text":
+    def _token_prompt(self, question: Question) -> TokenPrompt:
+        if question.output == "speech" and self.voice is None:
+            raise InputError(f"{_name(question)}: the model has no voice to speak with: it was exported without one")
+        ids, modality = self._read(question.prompt)
+        ids += answer_turn(modality, question.output, question.task, self.vocabulary)
+        self._require_room(_name(question), len(ids) + question.sampling.max_new_tokens)
+        asked = question.output, question.task, self.vocabulary
+        return TokenPrompt(np.array(ids), question.sampling, end_ids(*asked), banned_ids(*asked))
+
+    def _answer(self, question: Question, ids: np.ndarray, prompt: np.ndarray) -> Answer:
+        if question.output == "text":
             return self.vocabulary.decode_text(ids.tolist())
-        return self.vocabulary.decode_units(ids[self.vocabulary.is_unit(ids)])
+        assert self.voice is not None
+        said = parse(ids, self.vocabulary, prompt)
+        waves = [spoken(self.voice, segment, Manner()) for segment in said if len(segment.units)]
+        return Speech(np.concatenate([np.zeros(0, np.float32), *waves]), self.voice.sample_rate)
 
     def _read(self, pieces: Sequence[Segment]) -> tuple[list[int], int | None]:
         """Ids from `<s>` on, and the modality of the last piece."""

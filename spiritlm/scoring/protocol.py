@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from spiritlm.audio.files import read_audio
+from spiritlm.inference.request import Sampling, Speech, Task
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,16 @@ class Question(NamedTuple):
     """What is said after `prompt`?"""
 
     prompt: tuple[Segment, ...]
+    """May be empty: then it is told something out of nothing."""
     output: Literal["text", "speech"]
-    max_new_tokens: int
+    sampling: Sampling
+    """How tokens are chosen, and how many at most; a model that counts otherwise takes it for about that much."""
+    task: Task = "continue"
+    """`transcribe`, `read`: a model that was trained to do so with a marker of its own uses it."""
+
+
+Answer = str | Speech
+"""As the question's `output` says."""
 
 
 class SpeechTextModel(Protocol):
@@ -75,6 +84,6 @@ class SpeechTextModel(Protocol):
         """In the order of `requests`."""
         ...
 
-    def generate(self, questions: Sequence[Question]) -> list[str | np.ndarray]:
-        """In the order of `questions`: text, or the model's own units int64 `[n]` where speech was asked for."""
+    def generate(self, questions: Sequence[Question]) -> list[Answer]:
+        """In the order of `questions`. Speech may be empty, `[0]`, where the model says nothing."""
         ...

@@ -19,7 +19,9 @@ import numpy as np
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.scoring.error_rates import ErrorRate, word_error_rate
-from spiritlm.scoring.greedy import Prompt
+from spiritlm.inference.decoding import TokenPrompt
+from spiritlm.inference.pieces import banned_ids, end_ids
+from spiritlm.inference.request import greedy
 from spiritlm.tokens.documents import pair, words_of
 from spiritlm.tokens.interleave import SPEECH
 from spiritlm.tokens.vocabulary import Vocabulary
@@ -28,7 +30,7 @@ VERSION = 1
 GROUPS = {"all": "all sentences", "seen": "voices heard in training", "unseen": "voices never heard"}
 """Of items; the last two where there are any."""
 
-Transcriber = Callable[[Sequence[Prompt]], list[np.ndarray]]
+Transcriber = Callable[[Sequence[TokenPrompt]], list[np.ndarray]]
 """Prompts to ids of text."""
 
 
@@ -75,7 +77,8 @@ def evaluate(
     items: Sequence[Item], transcribe: Transcriber, vocabulary: Vocabulary, seen: Collection[str]
 ) -> dict[str, Any]:
     """Word error rates by `GROUPS`, with the items behind them. `seen`: the speakers of the training split."""
-    answers = transcribe([Prompt(item.prompt, len(item.prompt)) for item in items])
+    asked = end_ids("text", "transcribe", vocabulary), banned_ids("text", "transcribe", vocabulary)
+    answers = transcribe([TokenPrompt(item.prompt, greedy(len(item.prompt)), *asked) for item in items])
     heard = [vocabulary.decode_text(ids.tolist()) for ids in answers]
     rates = [word_error_rate([(item.text, text)]) for item, text in zip(items, heard, strict=True)]
     known = np.array([item.speaker in seen for item in items])

@@ -20,7 +20,9 @@ import numpy as np
 from spiritlm.corpus.manifest import SpokenDocument
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
-from spiritlm.scoring.greedy import Prompt
+from spiritlm.inference.decoding import TokenPrompt
+from spiritlm.inference.pieces import banned_ids, end_ids
+from spiritlm.inference.request import greedy
 from spiritlm.scoring.styles import UnitLabels, label_spans, labels_of_units, majority
 from spiritlm.tokens.documents import span_ids, whole
 from spiritlm.tokens.interleave import SPEECH
@@ -30,7 +32,7 @@ VERSION = 1
 NEW_TOKENS = 96
 """Of a continuation: about four seconds of three streams."""
 
-Generator = Callable[[Sequence[Prompt]], list[np.ndarray]]
+Generator = Callable[[Sequence[TokenPrompt]], list[np.ndarray]]
 """Prompts to ids of speech."""
 
 
@@ -77,17 +79,13 @@ def moods_of_units(store: DocumentStore, recordings: Sequence[SpokenDocument]) -
     return found.commonest()
 
 
-def end_ids(vocabulary: Vocabulary) -> list[int]:
-    """Ids that end a continuation."""
-    return [vocabulary.eos, *vocabulary.closing(SPEECH)]
-
-
 def evaluate(
     items: Sequence[Item], generate: Generator, vocabulary: Vocabulary, mood_of_unit: Sequence[str]
 ) -> dict[str, Any]:
     """Shares of the items whose mood is kept, `kept`, `shuffled` and `difference`, each with its standard error (of
     items drawn at random), and the items behind them. A continuation without a style unit keeps nothing."""
-    said = generate([Prompt(item.prompt, NEW_TOKENS) for item in items])
+    asked = end_ids("speech", "continue", vocabulary), banned_ids("speech", "continue", vocabulary)
+    said = generate([TokenPrompt(item.prompt, greedy(NEW_TOKENS), *asked) for item in items])
     judged = [_mood(ids, vocabulary, mood_of_unit) for ids in said]
     moods = Counter(item.mood for item in items)
     kept = np.array([mood == item.mood for mood, item in zip(judged, items, strict=True)], dtype=float)

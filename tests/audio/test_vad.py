@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soxr
 
-from spiritlm.audio.vad import voiced_segments
+from spiritlm.audio.vad import cut_at_pauses, voiced_segments
 from spiritlm.run.workers import map_in_workers
 from spiritlm.smallworld import flite
 from spiritlm.smallworld.voices import speak
@@ -77,3 +77,18 @@ def test_silence_and_quiet_noise_hold_no_speech(samples: int) -> None:
     assert voiced_segments(np.zeros(samples, np.float32), RATE) == []
     noise = np.random.default_rng(0).normal(0, 10 ** (-40 / 20), samples)
     assert voiced_segments(noise.astype(np.float32), RATE) == []
+
+
+def test_a_long_recording_is_cut_at_pauses_and_none_of_it_is_lost() -> None:
+    (said,) = (spoken.wave for spoken in map_in_workers(partial(speak, voice=VOICES[0], mood="happy"), TEXTS[:1], 1))
+    pause = np.zeros(RATE, np.float32)
+    wave = np.concatenate([said, pause, said, pause, said, pause, said])
+    each = len(said) / RATE
+    cuts = cut_at_pauses(wave, RATE, 2 * each + 2.5)
+    assert cuts[0][0] == 0 and cuts[-1][1] == len(wave) / RATE
+    assert all(end == start for (_, end), (start, _) in pairwise(cuts))
+    assert len(cuts) == 2
+    assert abs(cuts[0][1] - (2 * each + 1.5)) < 0.3
+    assert cut_at_pauses(wave, RATE, 100) == [(0.0, len(wave) / RATE)]
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 5 * RATE).astype(np.float32)
+    assert [round(end - start, 6) for start, end in cut_at_pauses(noise, RATE, 2.0)] == [2.0, 2.0, 1.0]

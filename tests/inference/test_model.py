@@ -6,14 +6,19 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from spiritlm.errors import InputError
-from spiritlm.inference.model import Sampling, Speech, SpeechTextLM, load_language_model
+from spiritlm.inference.model import SpeechTextLM, load_language_model
+from spiritlm.inference.pieces import banned_ids
+from spiritlm.inference.request import Request, Sampling, Speech, greedy
+from spiritlm.inference.speaking import Manner
 from spiritlm.inference.transcript import transcript
 from spiritlm.synthesis.regression import ModelShape, RegressionConfig, RegressionDecoder, UnitToMel
 from spiritlm.synthesis.unit_decoder import UnitDecoder, UnitDecoderConfig
 from spiritlm.synthesis.unit_hifigan import UnitHifigan, UnitHifiganShape
 from spiritlm.tokens.documents import Segment
 from spiritlm.tokens.interleave import SPEECH, TEXT, deduplicate
+from spiritlm.tokens.layout import spirit
 from spiritlm.tokens.streams import Prosody
+from spiritlm.tokens.text import SentencePieceText
 from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.mfcc import FEATURES, MfccKmeansTokenizer
 
@@ -50,21 +55,19 @@ def test_a_marker_stands_at_each_change_and_before_the_asked_output(model: Speec
 
 @pytest.mark.parametrize(("output", "allowed"), [("text", {TEXT}), ("speech", {SPEECH}), ("any", {TEXT, SPEECH})])
 def test_only_the_asked_modality_comes_out(model: SpeechTextLM, output: str, allowed: set[int]) -> None:
-    for seed in range(3):
-        segments = model.generate(
-            ["Tom went"], output, Sampling(max_new_tokens=30, temperature=2.0, top_p=1.0, seed=seed)
-        )
-        assert {segment.modality for segment in segments} <= allowed
-        assert segments
-    banned = set(model.banned_ids(output))
+    samplings = [Sampling(max_new_tokens=30, temperature=2.0, top_p=1.0, seed=seed) for seed in range(5)]
+    answers = dict(model.generate_many([Request(["Tom went"], output, sampling) for sampling in samplings]))
+    found = {segment.modality for segments in answers.values() for segment in segments}
+    assert found == allowed - ({SPEECH} if output == "any" else set())  # of random weights only short pieces
+    banned = set(banned_ids(output, "continue", model.vocabulary))
     assert model.vocabulary.eos not in banned
     assert model.vocabulary.bos in banned
     assert banned >= set(range(model.vocabulary.size, model.vocabulary.padded_size))
 
 
 def test_speech_segments_become_one_waveform(model: SpeechTextLM) -> None:
-    segments = model.generate([SOUND], "speech", Sampling(max_new_tokens=20))
-    wave = model.speak(segments, "b")
+    segments = model.generate([SOUND], "speech", Sampling(max_new_tokens=20, temperature=2.0, seed=1))
+    wave = model.speak(segments, Manner("b"))
     assert wave.dtype == np.float32
     assert len(wave) >= 640 * sum(len(s.units) for s in segments)
     assert not len(model.speak([]))
@@ -111,8 +114,72 @@ def test_an_expressive_voice_is_told_the_pitch_and_style_that_were_generated(mod
     told = Prosody(np.array([1, 1, 2]), np.array([0, 3, 3]))
     said = [Segment(TEXT, "Tom", units[:0]), Segment(SPEECH, "", units, told)]
     assert np.array_equal(speaking.speak(said), voice.decode(units, prosody=told))
-    assert np.array_equal(speaking.speak(said, style="sad"), voice.decode(units, style="sad", prosody=told))
+    assert np.array_equal(speaking.speak(said, Manner(style="sad")), voice.decode(units, style="sad", prosody=told))
     higher = voice.decode(units, prosody=told._replace(pitch=np.array([2, 2, 2])))
-    assert np.array_equal(speaking.speak(said, pitch_shift=3), higher)
+    assert np.array_equal(speaking.speak(said, Manner(pitch_shift=3)), higher)
     with pytest.raises(InputError, match="is told the pitch and style"):
         speaking.speak([Segment(SPEECH, "", units)])
+
+
+def words_and_speech(model: SpeechTextLM, seeds: int, shortest: int) -> list[Request]:
+    """Random weights turn from text to speech at nearly every token: only short pieces of speech."""
+    assert model.shortest == shortest
+    return [Request(["Tom"], "any", Sampling(60, temperature=2.0, top_p=1.0, seed=seed)) for seed in range(seeds)]
+
+
+def test_where_either_may_come_short_pieces_of_speech_are_left_out(model: SpeechTextLM) -> None:
+    for request in words_and_speech(model, seeds=4, shortest=25):
+        kept = model.generate(request.prompt, "any", request.sampling)
+        assert not [s for s in kept if s.modality == SPEECH and len(s.units) < 25]
+        assert "".join(s.text for s in kept)
+        assert not [said for said in model.stream(request) if said.modality == SPEECH]
+
+
+@pytest.mark.parametrize("output", ["text", "speech"])
+def test_what_is_streamed_is_what_is_generated(model: SpeechTextLM, output: str) -> None:
+    for seed in range(3):
+        request = Request(["Tom went", SOUND], output, Sampling(40, temperature=1.5, seed=seed))
+        segments = model.generate(request.prompt, output, request.sampling)
+        said = list(model.stream(request, Manner("b")))
+        wave = np.concatenate([np.zeros(0, np.float32), *(piece.wave for piece in said)])
+        assert np.allclose(wave, model.speak(segments, Manner("b")), atol=1e-5)
+        assert "".join(piece.text for piece in said) == "".join(segment.text for segment in segments)
+        assert all(not piece.text or piece.text == said[-1].text or len(piece.text.split()) for piece in said)
+
+
+def test_a_voice_that_streams_speaks_before_the_answer_has_ended(model: SpeechTextLM) -> None:
+    shape = UnitHifiganShape(
+        units=50, pitch_units=0, style_units=0, speakers=0, embedding=8, channels=16, up_rates=(4, 4),
+        up_kernels=(8, 8), kernels=(3,), dilations=((1,),), duration_width=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    voice = UnitDecoder(UnitHifigan(shape), UnitDecoderConfig(shape=shape, speakers=("one",)))
+    speaking = SpeechTextLM(model.model, model.vocabulary, model.ears, voice)
+    request = Request([SOUND], "speech", Sampling(80, temperature=2.0, top_p=1.0, seed=3))
+    segments = speaking.generate(request.prompt, "speech", request.sampling)
+    said = [piece.wave for piece in speaking.stream(request)]
+    assert len(said) > 3
+    assert np.allclose(np.concatenate(said), speaking.speak(segments), atol=1e-5)
+
+
+def test_tasks_end_their_prompts_as_pairs_of_training_do(model: SpeechTextLM, text_model: bytes) -> None:
+    text = SentencePieceText(text_model)
+    tagged = Vocabulary(text, spirit(text.size, {"semantic": 50}, text.bos, text.eos, tasks=("[ASR]", "[TTS]")))
+    other = SpeechTextLM(model.model, tagged, model.ears, model.voice)
+    heard = other.prompt_ids([SOUND], "text", "transcribe")
+    assert heard[-1] == tagged.marker("[ASR]")
+    assert heard[:-1] == other.prompt_ids([SOUND], "speech")
+    assert other.prompt_ids(["Tom"], "speech", "read")[-1] == tagged.marker("[TTS]")
+    assert model.prompt_ids([SOUND], "text", "transcribe") == model.prompt_ids([SOUND], "text")
+    assert other.token_prompt(Request([SOUND], "text", greedy(9), "transcribe")).ends == [
+        tagged.eos, *tagged.opening(SPEECH),
+    ]  # fmt: skip
+
+
+def test_many_recordings_are_written_down_as_each_alone(model: SpeechTextLM) -> None:
+    sounds = [SOUND, Speech(SOUND.wave[:9000], RATE), Speech(SOUND.wave[4000:], RATE)]
+    assert model.transcribe(sounds) == [model.transcribe([sound])[0] for sound in sounds]
+    (said,) = model.read_aloud(["Tom went to the lake."])
+    assert {segment.modality for segment in said} <= {SPEECH}
+    with pytest.raises(InputError, match=r"the prompt has \d+ tokens: at most 256"):
+        model.transcribe([Speech(np.random.default_rng(0).uniform(-1, 1, 12 * RATE).astype(np.float32), RATE)])

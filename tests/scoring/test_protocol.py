@@ -15,6 +15,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerF
 
 from spiritlm.audio.files import write_wav
 from spiritlm.errors import InputError
+from spiritlm.inference.request import Speech, greedy
 from spiritlm.scoring.protocol import Question, Request, Sound, SpeechTextModel
 from spiritlm.scoring.resumable import resumable_scores
 
@@ -27,6 +28,10 @@ def units(wave: np.ndarray) -> np.ndarray:
     """Loudness of pieces of 20 ms."""
     frames = wave[: len(wave) // FRAME * FRAME].reshape(-1, FRAME)
     return np.minimum(UNITS - 1, (UNITS * np.abs(frames).max(axis=1))).astype(np.int64)
+
+
+def voice(units: np.ndarray) -> np.ndarray:
+    return np.repeat(units.astype(np.float32) / UNITS, FRAME)
 
 
 def blocks() -> list[str]:
@@ -54,10 +59,10 @@ def model(folder: Path) -> SpeechTextModel:
     )  # fmt: skip
     GPTNeoXForCausalLM(shape).save_pretrained(folder)
     code = blocks()[0]
-    assert sum(bool(line.strip()) for line in code.splitlines()) <= 20
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 22
     names: dict = {}
     exec(compile(code, PAGE, "exec"), names)
-    found: SpeechTextModel = names["MyModel"](folder, units)
+    found: SpeechTextModel = names["MyModel"](folder, units, voice)
     return found
 
 
@@ -84,10 +89,10 @@ def test_it_is_scored_like_any_other(model: SpeechTextModel, tmp_path: Path) -> 
         expected = log_p[len(prompt) : -1].gather(1, ids[0, len(prompt) + 1 :, None]).sum()
         assert scores[key].tokens == len(continuation)
         assert scores[key].total / scores[key].tokens == pytest.approx(float(expected) / len(continuation), abs=1e-6)
-    answers = model.generate([Question((story,), "text", 5), Question(("Tom was sad.",), "speech", 7)])
+    answers = model.generate([Question((story,), "text", greedy(5)), Question(("Tom was sad.",), "speech", greedy(7))])
     assert isinstance(answers[0], str)
-    assert isinstance(answers[1], np.ndarray)
-    assert len(answers[1]) <= 7
+    assert isinstance(answers[1], Speech)
+    assert len(answers[1].wave) <= 7 * FRAME
 
 
 def test_its_figures(model: SpeechTextModel, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +102,7 @@ def test_its_figures(model: SpeechTextModel, folder: Path, monkeypatch: pytest.M
     for seed, (part, text) in enumerate({"mutual": "the rain", "correct": "came soon.", "incorrect": "Tom."}.items()):
         (stories / f"a_{part}.txt").write_text(text)
         write_wav(stories / f"a_{part}.wav", np.random.default_rng(seed).uniform(-1, 1, 4000), 16000)
-    names: dict = {"MyModel": type(model), "units": units}
+    names: dict = {"MyModel": type(model), "units": units, "voice": voice}
     exec(compile(blocks()[1], PAGE, "exec"), names)
     assert len(names["figures"]) == 8
     assert (folder.parent / "out" / "items" / "storycloze_S_T_whole.jsonl").is_file()

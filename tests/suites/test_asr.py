@@ -8,8 +8,8 @@ import pytest
 from spiritlm.corpus.datasets import PackedSource, SourceRecipe
 from spiritlm.corpus.store import DocumentStore, Record, write_split
 from spiritlm.errors import InputError
+from spiritlm.inference.decoding import TokenPrompt
 from spiritlm.inference.pieces import banned_ids, end_ids
-from spiritlm.scoring.greedy import Prompt
 from spiritlm.suites import asr
 from spiritlm.tokens.emit import Document, document_of
 from spiritlm.tokens.interleave import SPEECH, TEXT
@@ -68,8 +68,8 @@ def test_word_error_rates_of_seen_and_unseen_voices(tmp_path: Path, tagged: Voca
     items = asr.read_items(written(tmp_path, tagged), most=100)
     heard = ["tom went to the lake", "He wanted a big fish.", "Tom went", "He wanted to catch a big fish."]
 
-    def transcribe(prompts: Sequence[Prompt]) -> list[np.ndarray]:
-        assert [p.most for p in prompts] == [len(p.ids) for p in prompts]
+    def transcribe(prompts: Sequence[TokenPrompt]) -> list[np.ndarray]:
+        assert [p.sampling.max_new_tokens for p in prompts] == [len(p.ids) for p in prompts]
         return [np.array(tagged.encode_text(text)) for text in heard]
 
     result = asr.evaluate(items, transcribe, tagged, seen={"voice-a"})
@@ -82,8 +82,8 @@ def test_word_error_rates_of_seen_and_unseen_voices(tmp_path: Path, tagged: Voca
 
 
 def test_only_text_is_taken_and_a_marker_ends_it(tagged: Vocabulary) -> None:
-    ends = set(end_ids(TEXT, tagged))
-    banned = set(banned_ids(TEXT, tagged, sorted(ends)))
+    ends = set(end_ids("text", "transcribe", tagged))
+    banned = set(banned_ids("text", "transcribe", tagged))
     assert ends == {tagged.eos, *tagged.opening(SPEECH)}
     left = set(range(tagged.padded_size)) - ends - banned
     assert left == set(np.flatnonzero(tagged.is_text(np.arange(tagged.size))).tolist())

@@ -7,12 +7,10 @@ import pytest
 from spiritlm.corpus.manifest import SpokenDocument
 from spiritlm.corpus.store import DocumentStore, Record, write_split
 from spiritlm.errors import InputError
-from spiritlm.inference.pieces import banned_ids
-from spiritlm.scoring.greedy import Prompt
+from spiritlm.inference.decoding import TokenPrompt
 from spiritlm.suites import style_consistency
 from spiritlm.suites.style_consistency import Item
 from spiritlm.tokens.emit import document_of
-from spiritlm.tokens.interleave import SPEECH
 from spiritlm.tokens.vocabulary import Vocabulary
 
 RATES = {"semantic": 12.5, "pitch": 12.5, "style": 1.0}
@@ -77,7 +75,7 @@ def test_kept_and_shuffled(expressive_vocabulary: Vocabulary) -> None:
     said = [[1, 1, 2], [2], [2], []]
     table = ["angry", "sad", "happy"]
 
-    def tell_on(prompts: Sequence[Prompt]) -> list[np.ndarray]:
+    def tell_on(prompts: Sequence[TokenPrompt]) -> list[np.ndarray]:
         return [v.encode_units(np.array(units, dtype=np.int64), "style") for units in said]
 
     found = style_consistency.evaluate(items, tell_on, v, table)
@@ -87,11 +85,3 @@ def test_kept_and_shuffled(expressive_vocabulary: Vocabulary) -> None:
     everything = [float(found["items"][i]["continued"] == items[j].mood) for i in range(4) for j in range(4) if i != j]
     assert found["shuffled"]["value"] == pytest.approx(np.mean(everything))
     assert found["difference"]["value"] == pytest.approx(0.5 - np.mean(everything))
-
-
-def test_only_speech_and_its_end_may_follow(expressive_vocabulary: Vocabulary) -> None:
-    v = expressive_vocabulary
-    allowed = set(range(v.padded_size)) - set(banned_ids(SPEECH, v, style_consistency.end_ids(v)))
-    assert v.eos in allowed
-    units = {id for block in v.blocks.values() for id in range(block.start, block.end)}
-    assert allowed - set(style_consistency.end_ids(v)) == units

@@ -1,0 +1,184 @@
+"""Continuations in files: what was asked and said, as text, sound, rows of JSON and a page with players.
+
+OUT.txt, OUT.wav             one answer; OUT-NAME.txt, OUT-NAME.wav where there are several
+OUT.html                     everything, sounds included, on one page
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from spiritlm.audio.files import write_wav
+from spiritlm.errors import InputError
+from spiritlm.inference.decoding import BATCH_SIZE
+from spiritlm.inference.model import SpeechTextLM
+from spiritlm.inference.request import Output, Request, Sampling, Speech
+from spiritlm.inference.speaking import Manner, Said
+from spiritlm.inference.transcript import transcript
+from spiritlm.run.files import read_jsonl, write_text
+from spiritlm.run.page import Page, audio
+from spiritlm.run.progress import progress
+from spiritlm.tokens.documents import Segment
+from spiritlm.tokens.interleave import SPEECH
+
+Pieces = Sequence[tuple[str, str]]
+"""Of a prompt: ("text", words) or ("speech", path)."""
+KINDS = ("text", "speech")
+
+
+@dataclass(frozen=True)
+class Asked:
+    name: str
+    """Of its files, behind OUT; empty where there is one answer only."""
+    pieces: Pieces
+    request: Request
+
+
+def read_pieces(pieces: Pieces) -> list[str | Speech]:
+    """Raises `InputError` for a sound that is none."""
+    return [Speech.read(Path(value)) if kind == "speech" else value for kind, value in pieces]
+
+
+def read_prompts(path: Path, output: Output, sampling: Sampling) -> list[Asked]:
+    """Prompts of a file of JSON lines: `prompt`, a list of `{"text": WORDS}` and `{"speech": PATH}`, and perhaps `id`
+    and `output`. Raises `InputError`, with the number of the line, for one that is not, or has the id of another."""
+    if not path.is_file():
+        raise InputError(f"{path}: expected a file of JSON lines, one a prompt")
+    found: dict[str, Asked] = {}
+    for number, row in enumerate(read_jsonl(path), start=1):
+        where = f"{path}, line {number}"
+        if strange := sorted(set(row) - {"id", "prompt", "output"}):
+            raise InputError(f"{where}: {strange[0]!r}: expected id, prompt and output")
+        name, wanted = str(row.get("id", number)), row.get("output", output)
+        if not name or name != Path(name).name or name in found:
+            raise InputError(f"{where}: id {name!r}: expected a name for files that no other line has")
+        if wanted not in get_args(Output):
+            raise InputError(f"{where}: output {wanted!r}: expected one of {', '.join(get_args(Output))}")
+        pieces = _pieces(row.get("prompt"), where, path.parent)
+        found[name] = Asked(name, pieces, Request(read_pieces(pieces), wanted, sampling))
+    if not found:
+        raise InputError(f"{path}: holds no prompt")
+    return list(found.values())
+
+
+def _pieces(told: Any, where: str, beside: Path) -> list[tuple[str, str]]:
+    if not isinstance(told, list) or not told:
+        raise InputError(f'{where}: prompt: expected a list of {{"text": WORDS}} and {{"speech": PATH}}')
+    pieces = []
+    for piece in told:
+        if not isinstance(piece, dict) or len(piece) != 1 or not set(piece) <= set(KINDS):
+            raise InputError(
+                f'{where}: prompt: expected {{"text": WORDS}} or {{"speech": PATH}}, found {str(piece)[:60]}'
+            )
+        ((kind, value),) = piece.items()
+        pieces.append((kind, str(beside / value if kind == "speech" else value)))
+    return pieces
+
+
+def repeated(asked: Sequence[Asked], n: int) -> list[Asked]:
+    """Each `n` times, with one seed after the other."""
+    if n == 1:
+        return list(asked)
+    return [
+        Asked(f"{one.name}-{number + 1}".removeprefix("-"), one.pieces, _seeded(one.request, number))
+        for one in asked
+        for number in range(n)
+    ]
+
+
+def _seeded(request: Request, number: int) -> Request:
+    return replace(request, sampling=replace(request.sampling, seed=request.sampling.seed + number))
+
+
+def answer(
+    model: SpeechTextLM, asked: Sequence[Asked], manner: Manner, out: Path, batch_size: int = BATCH_SIZE
+) -> list[dict[str, Any]]:
+    """Writes the text and sound of every answer; rows as JSON, in the order of `asked`."""
+    rows: dict[int, dict[str, Any]] = {}
+    answers = model.generate_many([one.request for one in asked], batch_size)
+    with progress("answer", len(asked)) as bar:
+        for number, segments in answers:
+            wave = np.zeros(0, np.float32) if model.voice is None else model.speak(segments, manner)
+            rows[number] = _save(model, asked[number], segments, wave, out)
+            bar.advance(1)
+    return [rows[number] for number in range(len(asked))]
+
+
+def stream(model: SpeechTextLM, asked: Asked, manner: Manner, out: Path) -> dict[str, Any]:
+    """Prints words as they come; the row of `answer`, with seconds until the first sound, None where there was none,
+    and until the end."""
+    started, first, said = time.perf_counter(), None, list[Said]()
+    for piece in model.stream(asked.request, manner):
+        if first is None and len(piece.wave):
+            first = time.perf_counter() - started
+        print(piece.text, end="", flush=True)
+        said.append(piece)
+    took = time.perf_counter() - started
+    print()
+    wave = np.concatenate([np.zeros(0, np.float32), *(piece.wave for piece in said)])
+    text = "".join(piece.text for piece in said)
+    row = _written(model, asked, text or f"[{_seconds(model, wave):.1f} s of speech]", wave, out)
+    return {**row, "first_sound": first, "took": took}
+
+
+def _save(
+    model: SpeechTextLM, asked: Asked, segments: Sequence[Segment], wave: np.ndarray, out: Path
+) -> dict[str, Any]:
+    row = _written(model, asked, transcript(segments), wave, out)
+    return {**row, "segments": [_segment(segment) for segment in segments]}
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    if segment.modality != SPEECH:
+        return {"text": segment.text}
+    streams = {} if segment.prosody is None else {name: v.tolist() for name, v in segment.prosody._asdict().items()}
+    return {"units": segment.units.tolist(), **streams}
+
+
+def _written(model: SpeechTextLM, asked: Asked, text: str, wave: np.ndarray, out: Path) -> dict[str, Any]:
+    """Files that an earlier answer of the same name left are replaced or removed."""
+    base = out.with_name(f"{out.name}-{asked.name}".removesuffix("-"))
+    txt, wav = (base.with_name(f"{base.name}{suffix}") for suffix in (".txt", ".wav"))
+    write_text(txt, text + "\n")
+    wav.unlink(missing_ok=True)
+    if len(wave) and model.voice is not None:
+        write_wav(wav, wave, model.voice.sample_rate)
+    return {
+        "name": asked.name,
+        "prompt": [{kind: value} for kind, value in asked.pieces],
+        "output": asked.request.output,
+        "seed": asked.request.sampling.seed,
+        "transcript": text,
+        "txt": str(txt),
+        "wav": str(wav) if len(wave) else None,
+        "seconds": round(_seconds(model, wave), 3),
+    }
+
+
+def _seconds(model: SpeechTextLM, wave: np.ndarray) -> float:
+    return len(wave) / model.voice.sample_rate if model.voice is not None else 0.0
+
+
+def save_page(rows: Sequence[dict[str, Any]], out: Path) -> Path:
+    """A page of answers with the prompts before them."""
+    page = Page("What the model said", f"{len(rows)} answers")
+    for row in rows:
+        parts = [_prompt_piece(kind, value) for piece in row["prompt"] for kind, value in piece.items()]
+        said = f"<p><b>{escape(row['transcript'])}</b></p>" + (audio(Path(row["wav"])) if row["wav"] else "")
+        page.section(row["name"] or "Answer", *parts, said, note=f"answer in {row['output']}, seed {row['seed']}")
+    path = out.with_name(f"{out.name}.html")
+    page.save(path)
+    return path
+
+
+def _prompt_piece(kind: str, value: str) -> str:
+    if kind == "text":
+        return f"<p>{escape(value)}</p>"
+    return audio(Path(value)) if value.endswith(".wav") else f"<p>{escape(value)}</p>"
