@@ -2,8 +2,8 @@
 
 In:  the corpus of `synth_data/speak.py`: its training words, stories and voices.
 Out: `swuggy/lexical/dev` and `sblimp/syntactic/dev` (`gold.csv` and recordings), `storycloze` and `topic_storycloze`
-     (`NAME_mutual`, `NAME_correct`, `NAME_incorrect`, `.wav` and `.txt`, and `items.csv`), and `suites.json`: which
-     voices and words are held out.
+     (`NAME_mutual`, `NAME_correct`, `NAME_incorrect`, `.wav` and `.txt`, and `items.csv`), `librispeech`, `story_qa`
+     and `stsp` (spiritlm/smallworld/answers.py), and `suites.json`: which voices and words are held out.
 A pair of sWUGGY and sBLIMP is said by two voices, one heard in training and one never; a story by one of either.
 """
 
@@ -29,6 +29,7 @@ from spiritlm.run.files import read_jsonl, write_json, write_text
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, Stage, StageRecipe, read_stage
 from spiritlm.run.workers import map_in_workers
+from spiritlm.smallworld.answers import Benchmark, read_aloud, sentiments, story_questions
 from spiritlm.smallworld.minimal_pairs import MinimalPair, minimal_pairs, told_texts
 from spiritlm.smallworld.nonwords import HELD_OUT_WORDS, WordPair, read_word_list, word_lists, word_pairs
 from spiritlm.smallworld.recording import cut_shards, forget_shards, read_shard, record_shards
@@ -36,7 +37,7 @@ from spiritlm.smallworld.stories import ClozeItem, cloze_items, contradiction_it
 from spiritlm.smallworld.telling import Telling, cloze_tellings
 from spiritlm.smallworld.voices import VoicesRecipe, pronouncers, voices_here, way
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same recipe gives other suites."""
 MOOD = "happy"
 """Of single words and sentences: the mood that changes a voice least."""
@@ -55,7 +56,13 @@ class SuitesRecipe(StageRecipe):
     speech: Input
     seed: int = 0
     pairs: int = Field(default=1000, ge=10, multiple_of=2)
-    """Of each suite."""
+    """Of each suite of pairs."""
+    sentences: int = Field(default=400, ge=2)
+    """Of each split of `librispeech`."""
+    questions: int = Field(default=400, ge=2, multiple_of=2)
+    """Of each set of `story_qa`."""
+    prompts: int = Field(default=160, ge=8, multiple_of=8)
+    """Of each manifest of `stsp`."""
     shard_size: int = Field(default=32, ge=1)
     """Pairs a process speaks."""
     workers: int = Field(default=0, ge=0)
@@ -117,15 +124,32 @@ def make_suites(recipe: SuitesRecipe, stage: Stage) -> dict[str, Any]:
     cut = partial(cut_shards, size=recipe.shard_size)
     shards = {name: list(cut(name, FOLDERS[name], [pair.tellings() for pair in heard[name]])) for name in heard}
     shards |= {name: list(cut(name, FOLDERS[name], tellings[name], written=True)) for name in tellings}
+    answers = _answers(recipe, speech)
+    shards |= {name: benchmark.shards for name, benchmark in answers.items()}
     record_shards("speak", stage.folder, [shard for found in shards.values() for shard in found], recipe.workers)
     facts = {name: [row for s in found for row in read_shard(stage.folder, s)] for name, found in shards.items()}
     for name in heard:
         _write_table(stage.folder / FOLDERS[name] / "gold.csv", _gold_rows(heard[name]))
     for name in tellings:
         _write_table(stage.folder / FOLDERS[name] / "items.csv", _item_rows(items[name], tellings[name]))
+    by_shard = {s.name: read_shard(stage.folder, s) for name in answers for s in shards[name]}
+    for benchmark in answers.values():
+        for path, text in benchmark.files(by_shard).items():
+            (stage.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            write_text(stage.folder / path, text)
     write_json(stage.folder / "suites.json", _description(recipe, speech, words, sentences, lists))
     forget_shards(stage.folder, [shard for found in shards.values() for shard in found])
-    return {name: _counts(recipe, rows) for name, rows in facts.items()}
+    return {name: _counts(rows) for name, rows in facts.items()}
+
+
+def _answers(recipe: SuitesRecipe, speech: Speech) -> dict[str, Benchmark]:
+    voices = _voices(recipe, speech, "story_qa")
+    seen, unseen, seed, size = speech.seen, speech.unseen, recipe.seed, recipe.shard_size
+    return {
+        "librispeech": read_aloud(seen, unseen, recipe.sentences, seed),
+        "story_qa": story_questions(recipe.questions // 2, seed, voices, size),
+        "stsp": sentiments(recipe.prompts, seed, seen, unseen, size),
+    }
 
 
 def read_speech(folder: Path) -> Speech:
@@ -263,9 +287,9 @@ def _description(
     }
 
 
-def _counts(recipe: SuitesRecipe, facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _counts(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     hours = sum(row["duration"] for row in facts) / 3600
-    return {"pairs": recipe.pairs, "recordings": len(facts), "hours": round(hours, 3)}
+    return {"recordings": len(facts), "hours": round(hours, 3)}
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from matplotlib.figure import Figure
 
 from spiritlm.audio.files import read_audio
 from spiritlm.audio.mel import FRAME_RATE, SAMPLE_RATE, log_mel
-from spiritlm.run.files import read_json
+from spiritlm.run.files import read_json, read_jsonl
 from spiritlm.run.metrics import read_metrics
 from spiritlm.run.page import Page, audio, cards, figure, table
 from spiritlm.run.program import run_program
 from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe, read_stage
-from spiritlm.suites import asr, sheets
-from spiritlm.suites.sheets import percent, wer
+from spiritlm.suites import sheets
+from spiritlm.suites.pairs import file_name
+from spiritlm.suites.sheets import figure_of, percent
 from spiritlm.suites.storycloze import DIRECTIONS
 
 COLORS = {"text": "#2457c5", "semantic": "#c5562b", "pitch": "#2f8f5b", "style": "#8a4fb5"}
@@ -29,6 +30,22 @@ WORDS = {"swuggy": "word or non-word, heard", "sblimp": "sentence or a wrong one
 """Tasks shown, and what they are called."""
 SHOWN = {"model": "mean", "model, sum": "sum"}
 APART = " Apart: a model trained on as many tokens of text and speech, without interleaving or pairs."
+HEARD = {"asr test-clean": "voices heard in training", "asr test-other": "voices never heard"}
+ANSWERED = {
+    "tts test-clean": "read aloud, letters heard wrong",
+    "tts test-other": "read aloud, letters heard wrong (the same sentences)",
+    "topic_qa T>T": "what a story is about, read",
+    "topic_qa S>T": "what a story is about, heard",
+    "topic_qa S>S": "what a story is about, heard, answered aloud",
+    "outcome_qa T>T": "how a story ends, read",
+    "outcome_qa S>T": "how a story ends, heard",
+    "outcome_qa S>S": "how a story ends, heard, answered aloud",
+    "stsp T>T": "sentiment kept, read and written",
+    "stsp S>T": "sentiment kept, heard and written",
+    "stsp T>S": "sentiment kept, read and said",
+    "stsp S>S": "sentiment kept, heard and said",
+}
+MOODS = {"excited": "#c5562b", "happy": "#e0a030", "angry": "#8a4fb5", "sad": "#2457c5"}
 EXAMPLES = 6
 """Sentences shown as they were heard."""
 GIVEN = {"text": "read", "speech": "heard"}
@@ -40,6 +57,7 @@ class ReportRecipe(StageRecipe):
     text: Input
     store: Input
     suites: Input
+    classifiers: Input
     lm: Input
     voice: Input
     model: Input
@@ -82,10 +100,17 @@ def report(recipe: ReportRecipe, stage: Stage) -> dict[str, Any]:
     )
     page.section(
         "Does it write down what it hears?",
-        _asr_table(results),
-        _asr_examples(results["asr"]["items"]),
-        note="Sentences of held-out stories, heard and then written by the language model, prompted with the marker "
-        "of its training pairs; the likeliest token each time.",
+        _answers_table(results, HEARD),
+        _asr_examples(recipe.results),
+        note="Single sentences of held-out stories, in the layout of LibriSpeech: heard and then written by the "
+        "language model, prompted with the marker of its training pairs; the likeliest token each time.",
+    )
+    page.section(
+        "Does it read aloud, answer, keep the mood?",
+        _answers_table(results, ANSWERED),
+        note="Read aloud: what a recogniser that knows the stories' sentences hears. Questions are half-told stories, "
+        "right is a word of the true end; STSP: a classifier of voices or of words tells the sentiment of the "
+        "answer. Shuffled: the same answers behind other prompts. ± is one standard error.",
     )
     if recipe.lm_expressive and recipe.results_expressive:
         expressive = read_json(recipe.results_expressive / "results.json")
@@ -97,7 +122,15 @@ def report(recipe: ReportRecipe, stage: Stage) -> dict[str, Any]:
             "above. Style kept: how often a story that is heard is told on in its mood, as the style tokenizer "
             "hears it; shuffled: the same continuations behind other stories. ± is one standard error.",
         )
-    samples = read_json(recipe.samples / "samples.json")
+    told = read_json(recipe.samples / "samples.json")
+    samples, continuations = told["samples"], told["continuations"]
+    page.section(
+        "Does a voice go on as it began?",
+        figure(_pitch_plot(continuations), "pitch of prompts and of their continuations"),
+        _continuation_table(continuations),
+        note="Held-out stories, heard and continued in speech, listened to: the mood that a classifier hears, the "
+        "median and range of F0, the words that a recogniser makes out.",
+    )
     page.section(
         "What the model says next",
         *(_sample(sample, recipe.samples) for sample in samples),
@@ -122,7 +155,11 @@ def _headline(stages: dict[str, Any], results: dict[str, Any]) -> str:
             (f"{stages['speech']['counts']['train']['hours']:.1f} h", "of speech to train on"),
             (f"{counts['tokens'] / 1e6:.1f} M", "tokens of pretraining"),
             *((figure, f"StoryCloze {direction}") for direction, figure in cloze.items()),
-            (f"{100 * results['asr']['all']['wer']:.1f} %", "of words heard wrong"),
+            *(
+                (f"{100 * results['asked'][name]['value']:.1f} %", f"of words heard wrong, {told}")
+                for name, told in HEARD.items()
+                if name in results.get("asked", {})
+            ),
             (f"{seconds / 60:.1f} min", "of all stages; the two models train side by side"),
         ]
     )
@@ -193,38 +230,78 @@ def _pairs_table(columns: dict[str, dict[str, Any]]) -> str:
     return table(["% won", *columns, "chance", "n"], rows)
 
 
-def _asr_table(results: dict[str, Any]) -> str:
-    arms = {"model": results["asr"]} | ({"apart": results["apart"]["asr"]} if "apart" in results else {})
-    rows = [
-        [
-            asr.GROUPS[name],
-            *(wer(arm[name]) for arm in arms.values()),
-            str(row["words"]),
-            str(row["sentences"]),
-        ]
-        for name, row in asr.groups(results["asr"]).items()
-    ]
-    return table(["% of words wrong", *arms, "words", "sentences"], rows)
+def _answers_table(results: dict[str, Any], names: dict[str, str]) -> str:
+    arms = {"model": results["asked"]} | ({"apart": results["apart"]["asked"]} if "apart" in results else {})
+    rows = []
+    for name, called in names.items():
+        if not (own := results["asked"].get(name)):
+            continue
+        cells = [figure_of(arm.get(name), own["metric"]) for arm in arms.values()]
+        rows.append(
+            [f"{called} ({name})", own["metric"], *cells, figure_of(own.get("chance"), own["metric"]), str(own["n"])]
+        )
+    return table(["%", "figure", *arms, "shuffled", "n"], rows)
 
 
-def _asr_examples(items: list[dict[str, Any]]) -> str:
+def _asr_examples(results: Path) -> str:
+    items = [item for name in HEARD for item in _items(results, name)]
+    if not items:
+        return ""
     shown = [items[number] for number in np.linspace(0, len(items) - 1, min(EXAMPLES, len(items))).astype(int)]
-    return table(["voice", "said", "heard"], [[item[key] for key in ("speaker", "said", "heard")] for item in shown])
+    return table(["said", "heard"], [[item["expected"][0], item["heard"]] for item in shown])
+
+
+def _items(results: Path, task: str) -> list[dict[str, Any]]:
+    path = results / "items" / f"{file_name(task)}.jsonl"
+    return list(read_jsonl(path)) if path.is_file() else []
+
+
+def _pitch_plot(rows: list[dict[str, Any]]) -> Figure:
+    picture = Figure(figsize=(5.4, 3.6))
+    axes = picture.subplots()
+    for mood, color in MOODS.items():
+        own = [(row["prompt"]["pitch"], row["continuation"]["pitch"]) for row in rows if row["true_mood"] == mood]
+        both = np.array([pair for pair in own if all(pair)]).reshape(-1, 2)
+        axes.scatter(both[:, 0], both[:, 1], color=color, label=mood, s=24)
+    axes.plot([60, 350], [60, 350], color="#1d2433", linewidth=1, linestyle="--")
+    axes.set(xlabel="F0 of the prompt, median, Hz", ylabel="of the continuation", xscale="log", yscale="log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+    return picture
+
+
+def _continuation_table(rows: list[dict[str, Any]]) -> str:
+    keys = ("mood", "pitch", "range", "seconds")
+    cells = []
+    for row in rows[: 2 * EXAMPLES]:
+        both = [" > ".join(str(row[part].get(key) or "-") for part in ("prompt", "continuation")) for key in keys]
+        cells.append([row["speaker"], row["true_mood"], *both, row["continuation"].get("words", "-")])
+    header = [
+        "voice",
+        "mood",
+        "mood heard, prompt > continuation",
+        "F0, Hz",
+        "range, semitones",
+        "seconds",
+        "words heard",
+    ]
+    return table(header, cells)
 
 
 def _expressive_table(stages: dict[str, Any], results: dict[str, Any], expressive: dict[str, Any]) -> str:
     runs = {"lm": results, "lm_expressive": expressive}
     rows = [["tokens a second, in training"], *([f"loss, {name}"] for name in expressive["loss"])]
     rows += [[f"StoryCloze {direction}, %"] for direction in DIRECTIONS]
-    rows += [["words heard wrong, %"], ["style kept, %"], ["style kept, shuffled, %"], ["difference, %"]]
+    asked = [name for name in (*HEARD, *ANSWERED) if name in results.get("asked", {}) | expressive.get("asked", {})]
+    rows += [["style kept, %"], ["style kept, shuffled, %"], ["difference, %"], *([name] for name in asked)]
     for lm, found in runs.items():
         style = found.get("style_consistency")
         cells = [f"{stages[lm]['counts']['tokens_per_second']:.0f}"]
         losses = [found["loss"].get(name) for name in expressive["loss"]]
         cells += [f"{loss['model']:.3f}" if loss else "-" for loss in losses]
         cells += [percent(row) for row in _columns(found, CLOZE)["model"].values()]
-        cells.append(wer(found["asr"]["all"]))
         cells += [percent(style[key]) if style else "-" for key in ("kept", "shuffled", "difference")]
+        cells += [percent(found.get("asked", {}).get(name)) for name in asked]
         for row, cell in zip(rows, cells, strict=True):
             row.append(cell)
     return table(["", "units", "units, pitch and style"], rows)

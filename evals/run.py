@@ -4,10 +4,9 @@
     python evals/run.py RECIPE.toml [key=value ...]
 
 In:  an exported model, a finished run or one of the checkpoints of a run (beside it perhaps another, `apart`), the
-     folder of the benchmarks (docs/evals.md), and for the tasks loss, asr and style_consistency the store of an encode
-     stage.
-Out: `results.json`, `results.md`, `results.html`, the scores of every item in `items/TASK.jsonl`, and what the official
-     scorer of sWUGGY and sBLIMP takes in `submission/`.
+     folder of the benchmarks (docs/evals.md), who judges answers, and for the tasks loss and style_consistency a store.
+Out: `results.json`, `results.md`, `results.html`, what was said of every item in `items/TASK.jsonl`, spoken answers in
+     `answers/`, and what the official scorer of sWUGGY and sBLIMP takes in `submission/`.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from spiritlm.config import load_recipe
 from spiritlm.corpus.manifest import read_manifest
@@ -31,16 +30,18 @@ from spiritlm.inference.decoding import decode_all
 from spiritlm.run.files import write_json, write_text
 from spiritlm.run.program import guarded, run_stage
 from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, StageRecipe, is_main_process
+from spiritlm.scoring.judges import load_judges
 from spiritlm.scoring.models import CHECKPOINTS, ExportedModel
-from spiritlm.suites import asr, dev_loss, sheets, style_consistency
-from spiritlm.suites.evaluation import evaluate
+from spiritlm.suites import dev_loss, sheets, style_consistency
+from spiritlm.suites.asked import AskedTask
+from spiritlm.suites.evaluation import ask_all, evaluate
 from spiritlm.suites.figures import figures, published
 from spiritlm.suites.pairs import Task
-from spiritlm.suites.registry import GROUPS, SUITES, folder_of, read_tasks, require_names
+from spiritlm.suites.registry import ASKED, GROUPS, SUITES, Asking, folder_of, read_asked, read_tasks, require_names
 from spiritlm.suites.trigram import Trigrams
 from spiritlm.tokens.vocabulary import Vocabulary
 
-STORE_TASKS = {"loss": dev_loss.VERSION, "asr": asr.VERSION, "style_consistency": style_consistency.VERSION}
+STORE_TASKS = {"loss": dev_loss.VERSION, "style_consistency": style_consistency.VERSION}
 """Tasks over a store, and their versions."""
 
 
@@ -56,11 +57,31 @@ class EvaluateRecipe(StageRecipe):
     split: str | None = None
     """Of the benchmarks that have several: where None, `dev` of the official layouts, the only one of a mirror."""
     store: OptionalInput = None
-    """For loss, asr and style_consistency; where it is given, trigrams over its documents stand beside all tasks."""
+    """For loss and style_consistency; where it is given, trigrams over its documents stand beside all tasks."""
     moods: OptionalInput = None
     """The corpus of a store with style units: whether the model tells on in the mood of what it heard."""
-    asr_sentences: PositiveInt = 400
-    """Sentences to transcribe, at most; spread evenly over the split."""
+    recognizer: str | None = None
+    """Who hears spoken answers: `sphinx`, `ctc:FOLDER` (a VQ-Whisper tokenizer) or `whisper:FOLDER`."""
+    grammar: OptionalInput = None
+    """A corpus whose training sentences say what `sphinx` may hear; without it, its own English."""
+    classifiers: OptionalInput = None
+    """What `evals/train_classifiers.py` made, for stsp."""
+    speech_classifier: OptionalFolder = None
+    """Another one, say a published folder: the emotion of a voice, for stsp."""
+    text_classifier: OptionalFolder = None
+    """The sentiment of a text."""
+    text_model: OptionalFolder = None
+    """Who judges how likely transcripts are, for fluency."""
+    shots: tuple[int, ...] = ()
+    """Examples before a question, a task for each number; where empty, what is published of a benchmark."""
+    template: Literal["published", "plain"] = "published"
+    """How asr and tts show examples."""
+    most: PositiveInt | None = None
+    """Items of a task of answers, at most; evenly spread."""
+    repetitions: PositiveInt = 3
+    """Answers to each prompt of stsp."""
+    seed: int = Field(default=0, ge=0)
+    """Of examples, and of answers that are drawn."""
     sequence_length: PositiveInt = 512
     """Row length of the dev loss."""
     unigram_rows: PositiveInt = 400
@@ -69,7 +90,7 @@ class EvaluateRecipe(StageRecipe):
     @model_validator(mode="after")
     def _has_what_its_tasks_need(self) -> EvaluateRecipe:
         for name in self.names:
-            if name in SUITES and self.data is None:
+            if name not in STORE_TASKS and self.data is None:
                 raise InputError(f"task {name}: expected data, the folder of the benchmarks")
             if name in STORE_TASKS and self.store is None:
                 raise InputError(f"task {name}: expected store, the folder of an encode stage")
@@ -91,21 +112,49 @@ class EvaluateRecipe(StageRecipe):
         """Of the benchmarks, those that are asked."""
         if name != "data":
             return [folder]
-        return [folder_of(task, folder, self.split) for task in self.names if task in SUITES]
+        pairs = [folder_of(task, folder, self.split) for task in self.names if task in SUITES]
+        return [*pairs, *(folder_of(task, folder) for task in self.names if task in ASKED)]
+
+    def asking(self) -> Asking:
+        """Raises `InputError` where a judge cannot be loaded."""
+        speech, text = self.speech_classifier, self.text_classifier
+        if self.classifiers:
+            speech, text = (
+                other or self.classifiers / name
+                for other, name in ((speech, "speech_classifier"), (text, "text_classifier"))
+            )
+        judges = load_judges(self.recognizer, self.grammar, speech, text, self.text_model)
+        return Asking(judges, self.shots, self.template, self.most, self.repetitions, self.seed)
+
+
+class Tasks(NamedTuple):
+    pairs: list[Task]
+    asked: list[AskedTask]
+
+    @property
+    def versions(self) -> dict[str, int]:
+        return {t.name: t.version for t in self.pairs} | {t.name: t.version for t in self.asked}
+
+    def without_speech(self) -> tuple[Tasks, list[str]]:
+        """Those that are answered in text, and the names of the others."""
+        spoken = [task for task in self.asked if any(item.question.output == "speech" for item in task.items)]
+        return Tasks(self.pairs, [task for task in self.asked if task not in spoken]), [task.name for task in spoken]
 
 
 def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
-    data, names = recipe.data, recipe.names
-    tasks = [task for name in names if data and name in SUITES for task in read_tasks(name, data, recipe.split)]
+    tasks, names = _tasks(recipe), recipe.names
     model = _load(recipe.model, recipe.speech_tokenizer)
-    versions = {task.name: task.version for task in tasks} | {n: v for n, v in STORE_TASKS.items() if n in names}
     apart = _load(recipe.apart, recipe.speech_tokenizer) if recipe.apart else None
-    results: dict[str, Any] = {"task_versions": versions}
+    tasks, mute = tasks.without_speech() if any(one and one.voice is None for one in (model, apart)) else (tasks, [])
+    if mute:
+        print(f"  a model has no voice to answer with; not asked: {', '.join(mute)}")
+    versions = tasks.versions | {name: version for name, version in STORE_TASKS.items() if name in names}
+    results: dict[str, Any] = {"task_versions": versions, "not_asked": mute}
     results |= _arm(model, tasks, recipe, stage.folder)
     beside = _arm(apart, tasks, recipe, stage.folder / "apart") if apart else None
     if recipe.store and is_main_process():
         trigrams = Trigrams(recipe.store)
-        for task in tasks:
+        for task in tasks.pairs:
             if scores := trigrams.scores(model, task):
                 results["tasks"][task.name]["trigram"] = published(figures(task, scores))
         results |= _of_the_model(model.model, recipe, recipe.store)
@@ -119,6 +168,16 @@ def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
     return _counts(results)
 
 
+def _tasks(recipe: EvaluateRecipe) -> Tasks:
+    data, names = recipe.data, recipe.names
+    if data is None:
+        return Tasks([], [])
+    pairs = [task for name in names if name in SUITES for task in read_tasks(name, data, recipe.split)]
+    asked = [name for name in names if name in ASKED]
+    asking = recipe.asking() if asked else Asking()
+    return Tasks(pairs, [task for name in asked for task in read_asked(name, data, recipe.split, asking)])
+
+
 def _load(folder: Path, speech_tokenizer: Path | None) -> ExportedModel:
     """Raises `InputError` where `folder` is neither an exported model nor a run nor a checkpoint of one."""
     if (folder / CHECKPOINTS).is_dir() or folder.parent.name == CHECKPOINTS:
@@ -126,13 +185,13 @@ def _load(folder: Path, speech_tokenizer: Path | None) -> ExportedModel:
     return ExportedModel.from_pretrained(folder)
 
 
-def _arm(model: ExportedModel, tasks: Sequence[Task], recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
+def _arm(model: ExportedModel, tasks: Tasks, recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
     """What is asked of both models. Raises `InputError` where the store is of another vocabulary."""
     if recipe.store:
         model.vocabulary.require_hash(Vocabulary.load(recipe.store).hash, recipe.store)
-    found: dict[str, Any] = {"model": model.identity, "tasks": evaluate(model, tasks, folder)}
-    if "asr" in recipe.names and recipe.store and is_main_process():
-        found["asr"] = _asr(model.model, recipe, recipe.store)
+    found: dict[str, Any] = {"model": model.identity, "tasks": evaluate(model, tasks.pairs, folder)}
+    if tasks.asked:
+        found["asked"] = ask_all(model, tasks.asked, folder)
     return found
 
 
@@ -144,14 +203,6 @@ def _of_the_model(model: torch.nn.Module, recipe: EvaluateRecipe, store: Path) -
     if "style_consistency" in recipe.names and recipe.moods:
         found["style_consistency"] = _style_consistency(model, store, recipe.moods)
     return found
-
-
-def _asr(model: torch.nn.Module, recipe: EvaluateRecipe, store: Path) -> dict[str, Any]:
-    test, train = DocumentStore(store, "test"), DocumentStore(store, "train")
-    vocabulary = test.vocabulary
-    transcribe = partial(decode_all, model)
-    speakers = {train.record(index).speaker for index in range(len(train))}
-    return asr.evaluate(asr.read_items(test, recipe.asr_sentences), transcribe, vocabulary, speakers)
 
 
 def _style_consistency(model: torch.nn.Module, store: Path, corpus: Path) -> dict[str, Any]:
@@ -167,8 +218,7 @@ def _counts(results: Mapping[str, Any]) -> dict[str, Any]:
     counts: dict[str, Any] = {name: _rounded(published(found)) for name, found in results["tasks"].items()}
     if "loss" in results:
         counts["loss"] = results["loss"]
-    if "asr" in results:
-        counts["asr"] = {name: _rounded(row, "wer") for name, row in asr.groups(results["asr"]).items()}
+    counts |= {name: _rounded(found) for name, found in results.get("asked", {}).items()}
     if style := results.get("style_consistency"):
         counts["style_consistency"] = {key: style[key]["value"] for key in sheets.STYLE_ROWS}
     if "apart" in results:
@@ -176,8 +226,8 @@ def _counts(results: Mapping[str, Any]) -> dict[str, Any]:
     return counts
 
 
-def _rounded(found: Mapping[str, Any] | None, name: str = "value") -> list[float | None]:
-    pair = [found[key] if found else None for key in (name, "standard_error")]
+def _rounded(found: Mapping[str, Any] | None) -> list[float | None]:
+    pair = [found[key] if found else None for key in ("value", "standard_error")]
     return [None if number is None else round(number, 4) for number in pair]
 
 
@@ -185,7 +235,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, metavar="MODEL|RUN|RECIPE.toml", help="what to evaluate, or recipe (TOML)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
-    parser.add_argument("--tasks", metavar="NAME,NAME", help=f"of {', '.join([*SUITES, *GROUPS, *STORE_TASKS])}")
+    parser.add_argument(
+        "--tasks", metavar="NAME,NAME", help=f"of {', '.join([*SUITES, *ASKED, *GROUPS, *STORE_TASKS])}"
+    )
     parser.add_argument("--data", help="folder of the benchmarks")
     parser.add_argument("--split", help="of the benchmarks that have several (default: dev, or the only one)")
     parser.add_argument("--out", help="folder of the results")

@@ -58,10 +58,11 @@ fi
 stage training/export_hf.py export model run:lm speech_tokenizer:units voice
 stage training/export_hf.py export model-apart run:lm-apart speech_tokenizer:units voice
 stage evals/make_suites.py make-suites suites speech
-stage evals/run.py run results model apart:model-apart store data:suites
-stage evals/generate.py generate samples model speech
+stage evals/train_classifiers.py train-classifiers classifiers speech
+stage evals/run.py run results model apart:model-apart store data:suites grammar:speech classifiers
+stage evals/generate.py generate samples model speech classifiers
 report="report"
-reported=(speech units text store suites lm lm_apart:lm-apart voice model model_apart:model-apart results samples)
+reported=(speech units text store suites classifiers lm lm_apart:lm-apart voice model model_apart:model-apart results samples)
 if [ -n "$expressive" ]; then
     stage tokenizers/train_pitch.py pitch pitch speech
     stage tokenizers/train_style.py style style speech
@@ -75,7 +76,7 @@ if [ -n "$expressive" ]; then
         voiced=(voice:voice-expressive)
     fi
     stage training/export_hf.py export-expressive model-expressive run:lm-expressive speech_tokenizer:streams ${voiced[@]+"${voiced[@]}"}
-    stage evals/run.py run-expressive results-expressive model:model-expressive store:store-expressive moods:speech data:suites
+    stage evals/run.py run-expressive results-expressive model:model-expressive store:store-expressive moods:speech data:suites grammar:speech classifiers
     report="report-expressive"
     reported+=(lm_expressive:lm-expressive results_expressive:results-expressive)
 fi

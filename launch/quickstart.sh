@@ -19,9 +19,9 @@ done
 install_debian_packages flite espeak-ng
 if [ ${#expressive[@]} -gt 0 ] || [ "$size" = demo ]; then # both track F0
     install_compiler
-    install_python voices,pitch
+    install_python voices,judges,pitch
 else
-    install_python voices
+    install_python voices,judges
 fi
 export PYTHON
 started=$SECONDS

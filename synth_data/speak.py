@@ -43,6 +43,9 @@ class SpeakRecipe(StageRecipe):
     """Further training stories that are not spoken."""
     mood_changes: float = Field(default=0.0, ge=0, le=1)
     """Share of train and dev recordings whose mood turns into another between two sentences."""
+    excerpts: float = Field(default=0.0, ge=0, le=1)
+    """Share of train and dev recordings that tell one or two sentences of a story, from anywhere in it: what stands alone
+    begins and ends in silence, and a model that has heard whole stories only does not understand it."""
     voices: VoicesRecipe
     shard_size: int = Field(default=32, ge=1)
     """Stories a process speaks."""
@@ -78,7 +81,9 @@ def _shards(
         return rng.choice(held_out if rng.random() < recipe.voices.held_out_share else voices)
 
     def telling(id: str, story: Story, voice: str) -> Telling:
-        return Telling(id, story.sentences, voice, _moods(recipe, id, story), SCENARIOS[story.scenario].place)
+        told = _told(recipe, id, story)
+        place = SCENARIOS[story.scenario].place
+        return Telling(id, story.sentences[told], voice, _moods(recipe, id, story)[told], place)
 
     dev = islice(stories("dev", recipe.seed), recipe.dev)
     test = cloze_items(recipe.test_pairs, recipe.seed)
@@ -91,6 +96,15 @@ def _shards(
         split: list(cut_shards(split, Path("wav") / split, items[split], recipe.shard_size, written=split == "test"))
         for split in SPLITS
     }
+
+
+def _told(recipe: SpeakRecipe, id: str, story: Story) -> slice:
+    """Which of its sentences; drawn apart from all else, as `_moods` are."""
+    rng, count = random.Random(f"{recipe.seed}-excerpts-{id}"), len(story.sentences)
+    if rng.random() >= recipe.excerpts:
+        return slice(None)
+    start = rng.randrange(count)
+    return slice(start, start + rng.choice((1, 1, 2)))
 
 
 def _moods(recipe: SpeakRecipe, id: str, story: Story) -> tuple[str, ...]:

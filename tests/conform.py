@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `conformance`, from any folder and under PYTHONSAFEPATH
 
-from conformance import cosy, glm, hifigan, hubert, pitch, slamkit, spirit, style, vq_whisper, zerospeech
+from conformance import cosy, glm, hifigan, hubert, pitch, slamkit, spirit, stsp, style, vq_whisper, zerospeech
 from conformance.registry import Case, Report, check_for
 
-FAMILIES = (spirit, hubert, pitch, style, glm, vq_whisper, cosy, hifigan, slamkit, zerospeech)
+FAMILIES = (spirit, hubert, pitch, style, glm, vq_whisper, cosy, hifigan, slamkit, zerospeech, stsp)
 """Importing a family registers its checks."""
 
 

@@ -1,14 +1,14 @@
 """Tokens after prompts, many prompts at a time, as they are chosen.
 
-Prompts of about one length make a batch, padded on the left, where the attention mask hides the padding; keys and
-values of what was read are kept, and rows that have ended leave the batch. Equal prompts in a batch are read once. Each
-request draws from its own generator, so neither batch size nor order changes what is said.
+Prompts of about one length make a batch; those still nearer in length are read together, padded on the left, where the
+attention mask hides the padding, and equal ones once. Keys and values of what was read are kept, and rows that have
+ended leave the batch. Each request draws from its own generator, so neither batch size nor order changes what is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from spiritlm.inference.request import Sampling
 
 BATCH_SIZE = 64
 """Requests that are decoded together, at most."""
+PADDING = 1.25
+"""Prompts are read together where the longest is at most so many times the shortest."""
 
 
 class TokenPrompt(NamedTuple):
@@ -106,30 +108,43 @@ class _Batch:
 
     def _read(self) -> torch.Tensor:
         """The prompts -> logits of their last tokens, `[rows, vocabulary]`."""
-        texts = [prompt.ids.astype(np.int64) for prompt in self.prompts]
-        different = list(dict.fromkeys(ids.tobytes() for ids in texts))
-        longest = max(map(len, texts))
-        input_ids = torch.zeros((len(different), longest), dtype=torch.long)
-        mask = torch.zeros_like(input_ids)
-        for place, ids in enumerate(map(_read_ids, different)):
-            input_ids[place, longest - len(ids) :] = torch.from_numpy(ids)
-            mask[place, longest - len(ids) :] = 1
-        self.mask = mask.to(self.device)
-        found = self.model(
-            input_ids=input_ids.to(self.device),
-            attention_mask=self.mask,
-            position_ids=(self.mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self.cache = found.past_key_values
-        places = [different.index(ids.tobytes()) for ids in texts]
-        logits = found.logits[:, -1]
-        if places != list(range(len(different))):
+        from spiritlm.inference.cache import is_plain, joined  # and with it transformers, seconds
+
+        texts = [tuple(prompt.ids.tolist()) for prompt in self.prompts]
+        different = list(dict.fromkeys(texts))
+        groups = list(_of_about_one_length(different))
+        parts = [self._read_together(groups[0])]
+        if is_plain(parts[0][1]):
+            parts += [self._read_together(group) for group in groups[1:]]
+            self.cache = joined([cache for _, cache in parts], max(self.left))
+        else:
+            parts = [self._read_together(different)]
+            self.cache = parts[0][1]
+        lengths = torch.tensor([len(ids) for ids in different], device=self.device)[:, None]
+        longest = int(lengths.max())
+        self.mask = (torch.arange(longest, device=self.device) >= longest - lengths).long()
+        logits = torch.cat([part for part, _ in parts])
+        places = [different.index(ids) for ids in texts]
+        if len(different) < len(texts):
             self._select(places)
             logits = logits[places]
         self.positions = self.mask.sum(1)
         return logits
+
+    def _read_together(self, texts: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, Any]:
+        """Logits of the last tokens, `[texts, vocabulary]`, and what is to be remembered."""
+        longest = max(map(len, texts))
+        ids = torch.tensor([(0,) * (longest - len(text)) + text for text in texts], device=self.device)
+        lengths = torch.tensor([len(text) for text in texts], device=self.device)[:, None]
+        mask = (torch.arange(longest, device=self.device) >= longest - lengths).long()
+        found = self.model(
+            input_ids=ids,
+            attention_mask=None if bool(mask.all()) else mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return found.logits[:, -1], found.past_key_values
 
     def _step(self, ids: Sequence[int]) -> torch.Tensor:
         self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
@@ -155,8 +170,15 @@ class _Batch:
         self.mask = self.mask[list(places)]
 
 
-def _read_ids(stored: bytes) -> np.ndarray:
-    return np.frombuffer(stored, dtype=np.int64).copy()
+def _of_about_one_length(texts: Sequence[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
+    """`texts` in order, neighbours of about one length together; the longer ones come later."""
+    group: list[tuple[int, ...]] = []
+    for text in texts:
+        if group and len(text) > PADDING * len(group[0]):
+            yield group
+            group = []
+        group.append(text)
+    yield group
 
 
 class _Choice:

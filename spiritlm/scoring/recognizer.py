@@ -1,8 +1,13 @@
-"""A speech recogniser of others' making (pocketsphinx), as a judge of how well speech is understood.
+"""Recognisers of speech, as judges of how well it is understood; each heard alone, whatever is heard beside it.
 
-It knows a task's words and which follows which: a bigram of sentences that it is given, in place of its own English,
-which understands small-world recordings badly (56 % of words wrong on flite's voices; on espeak-ng's even with a closed
-grammar half). So a figure means something on flite's voices, beside that of the recordings themselves.
+    sphinx           pocketsphinx: a bigram of the sentences that it is given, or without any its own English
+    ctc:FOLDER       the CTC head of a VQ-Whisper tokenizer, on the units that it makes of the speech
+    whisper:FOLDER   a Whisper of transformers: the likeliest tokens, in English
+
+Given its sentences, pocketsphinx knows a task's words and which follows which. Its own English understands small-world
+recordings badly (56 % of words wrong on flite's voices; on espeak-ng's even with a closed grammar half). So a figure
+means something on flite's voices, beside that of the recordings themselves. Whisper may write digits where a text has
+words ("20", "twenty"): they count as errors.
 """
 
 from __future__ import annotations
@@ -10,20 +15,159 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
+import torch
+from safetensors import SafetensorError
 
 from spiritlm.errors import InputError
+from spiritlm.inference.request import Speech
+from spiritlm.run.device import training_device
+from spiritlm.run.files import files_below, read_json, sha256_files, sha256_json
+from spiritlm.run.progress import track
 from spiritlm.scoring.error_rates import plain_words
+from spiritlm.units.expressive import ExpressiveTokenizer
+from spiritlm.units.loading import load_speech_tokenizer
+from spiritlm.units.vq_whisper_tokenizer import VqWhisperTokenizer
 
 SAMPLE_RATE = 16_000
+"""Hz, of what all of them hear."""
 BEGIN, END = "<s>", "</s>"
 DISCOUNT = 0.5
 """Taken from every bigram that was counted, for those that were not (absolute discounting)."""
+DIGITS = 12
+"""Of a digest, in the name of a judge."""
+MOMENT = SAMPLE_RATE // 10
+"""Samples over which it is quiet where long speech is cut."""
+BATCH_SIZE = 16
+"""Pieces that Whisper hears together; no text depends on it."""
+SPECS = ("sphinx", "ctc:FOLDER", "whisper:FOLDER")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A judge of speech: see `Recognizer` in `scoring/judges.py`."""
+
+    name: str
+    hear: Callable[[Sequence[np.ndarray]], list[str]]
+    """Of waves float32 `[samples]` at 16 kHz, at least one sample each."""
+
+    def __call__(self, spoken: Sequence[Speech]) -> list[str]:
+        waves = [_at_16_khz(speech) for speech in spoken]
+        sounding = [wave for wave in waves if len(wave)]
+        heard = iter(self.hear(sounding) if sounding else [])
+        return [next(heard) if len(wave) else "" for wave in waves]
+
+
+def _at_16_khz(speech: Speech) -> np.ndarray:
+    if speech.sample_rate == SAMPLE_RATE:
+        return speech.wave
+    return soxr.resample(speech.wave, speech.sample_rate, SAMPLE_RATE).astype(np.float32)
+
+
+def load_recognizer(spec: str, sentences: Iterable[str] | None = None) -> Listener:
+    """`spec`: one of `SPECS`; `sentences`: what may be said, which only `sphinx` takes.
+
+    Raises `InputError`, with the nearest, for another spec, and where a folder holds no such recogniser.
+    """
+    kind, _, folder = spec.partition(":")
+    if spec == "sphinx":
+        return _sphinx(sentences)
+    if kind == "ctc" and folder:
+        return _ctc(Path(folder))
+    if kind == "whisper" and folder:
+        return _whisper(Path(folder))
+    (nearest,) = get_close_matches(spec, SPECS, 1, 0.0)
+    raise InputError(f"recognizer {spec!r}: the nearest is {nearest!r} of {', '.join(SPECS)}")
+
+
+def _sphinx(sentences: Iterable[str] | None) -> Listener:
+    said = None if sentences is None else sorted(sentences)
+    recognizer = SphinxRecognizer(said)
+    if recognizer.unknown:
+        print(f"  the recogniser lacks {len(recognizer.unknown)} words: {', '.join(recognizer.unknown[:10])}")
+
+    def hear(waves: Sequence[np.ndarray]) -> list[str]:
+        return [recognizer(wave) for wave in track(waves, "hear", len(waves))]
+
+    return Listener("sphinx English" if said is None else f"sphinx {sha256_json(said)[:DIGITS]}", hear)
+
+
+def _ctc(folder: Path) -> Listener:
+    tokenizer = load_speech_tokenizer(folder)
+    ears = tokenizer.semantic if isinstance(tokenizer, ExpressiveTokenizer) else tokenizer
+    if not isinstance(ears, VqWhisperTokenizer) or not ears.config.ctc_letters:
+        raise InputError(f"{folder}: expected a VQ-Whisper tokenizer with a CTC head (ctc_letters), it has none")
+
+    def hear(pieces: Sequence[np.ndarray]) -> list[str]:
+        return [ears.transcribe(found.semantic.values) for found in ears.encode_batch(pieces, SAMPLE_RATE)]
+
+    name = f"ctc {sha256_files(files_below(folder), folder)[:DIGITS]}"
+    return Listener(name, lambda waves: _in_pieces(waves, ears.config.segment_samples, hear))
+
+
+def _whisper(folder: Path) -> Listener:
+    """Only safetensors are read. What a piece is depends on the folder: 30 s in every published one."""
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor  # seconds to import
+    from transformers.utils.logging import disable_progress_bar
+
+    if (found := read_json(folder / "config.json").get("model_type")) != "whisper":
+        raise InputError(f"{folder / 'config.json'}: model_type is {found!r}, expected 'whisper'")
+    disable_progress_bar()
+    try:
+        model = WhisperForConditionalGeneration.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        processor = WhisperProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder}: expected a whole Whisper folder: {str(error).splitlines()[0]}") from None
+    model.to(training_device()).eval()
+    english = {"language": "en", "task": "transcribe"} if _is_multilingual(model) else {}
+
+    @torch.inference_mode()
+    def hear(pieces: Sequence[np.ndarray]) -> list[str]:
+        texts: list[str] = []
+        for first in track(range(0, len(pieces), BATCH_SIZE), "hear", -(-len(pieces) // BATCH_SIZE)):
+            some = list(pieces[first : first + BATCH_SIZE])
+            heard = processor.feature_extractor(
+                some, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True
+            ).to(model.device)
+            ids = model.generate(**heard, do_sample=False, num_beams=1, **english)
+            texts += [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+        return texts
+
+    name = f"whisper {sha256_files([*folder.glob('*.safetensors'), *folder.glob('*.json')], folder)[:DIGITS]}"
+    return Listener(name, lambda waves: _in_pieces(waves, processor.feature_extractor.n_samples, hear))
+
+
+def _is_multilingual(model: Any) -> bool:
+    """Published models of English alone refuse to be told a language."""
+    return bool(getattr(model.generation_config, "is_multilingual", False))
+
+
+def _in_pieces(
+    waves: Sequence[np.ndarray], longest: int, hear: Callable[[Sequence[np.ndarray]], list[str]]
+) -> list[str]:
+    cut = [pieces_of(wave, longest) for wave in waves]
+    heard = iter(hear([piece for pieces in cut for piece in pieces]))
+    return [" ".join(filter(None, (next(heard) for _ in pieces))) for pieces in cut]
+
+
+def pieces_of(wave: np.ndarray, longest: int) -> list[np.ndarray]:
+    """Pieces of at most `longest` samples, cut where it is quietest in the last sixth of what one may be."""
+    pieces = []
+    while len(wave) > longest:
+        first = longest - max(MOMENT, longest // 6 // MOMENT * MOMENT)
+        loudness = np.square(wave[first:longest]).reshape(-1, MOMENT).mean(1)
+        at = first + int(loudness.argmin()) * MOMENT + MOMENT // 2
+        pieces.append(wave[:at])
+        wave = wave[at:]
+    return [*pieces, wave]
 
 
 class SphinxRecognizer:
@@ -31,7 +175,7 @@ class SphinxRecognizer:
 
     def __init__(self, sentences: Iterable[str] | None = None) -> None:
         """`sentences`: what may be said; without them, pocketsphinx's own English. Words that its dictionary lacks are
-        left out and named in `unknown`. Raises `InputError` where pocketsphinx is not installed."""
+        left out and named in `unknown`. Raises `InputError` where pocketsphinx is not installed, or lacks them all."""
         try:
             import pocketsphinx
         except ImportError:
@@ -44,6 +188,8 @@ class SphinxRecognizer:
         said = [plain_words(sentence) for sentence in sentences]
         spoken = _pronunciations(model / "cmudict-en-us.dict", {word for words in said for word in words})
         self.unknown = tuple(sorted({word for words in said for word in words} - set(spoken)))
+        if not spoken:
+            raise InputError(f"{len(said)} sentences: expected words that pocketsphinx's dictionary has, found none")
         with tempfile.TemporaryDirectory() as folder:
             grammar, dictionary = Path(folder) / "task.lm", Path(folder) / "task.dict"
             grammar.write_text(bigram_arpa([[w for w in words if w in spoken] for words in said]), encoding="utf-8")
@@ -52,7 +198,10 @@ class SphinxRecognizer:
 
     def __call__(self, wave: np.ndarray) -> str:
         """`wave` float32 `[samples]` at 16 kHz -> the words heard, perhaps none."""
+        if not len(wave):
+            return ""
         samples = (np.clip(wave, -1, 1) * 32767).astype("<i2")
+        self._decoder.reinit_feat()  # or it takes the noise of one utterance into the next
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
         self._decoder.end_utt()

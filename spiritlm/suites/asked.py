@@ -7,6 +7,7 @@ what they are out of; its error is over items, several repetitions of one item (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from spiritlm.inference.request import Speech
 from spiritlm.run.files import write_jsonl
 from spiritlm.scoring.jackknife import as_json, ratio
 from spiritlm.scoring.protocol import Answer, Question, SpeechTextModel
-from spiritlm.suites.pairs import ITEM
+from spiritlm.suites.pairs import ITEM, file_name
 
 Metric = Literal["accuracy", "WER", "CER", "perplexity", "auto-BLEU"]
 LOWER_IS_BETTER: tuple[Metric, ...] = ("WER", "CER", "perplexity", "auto-BLEU")
@@ -65,14 +66,24 @@ class AskedTask:
     """Who judges, and what else a figure depends on."""
 
 
-def ask(model: SpeechTextModel, task: AskedTask, folder: Path) -> dict[str, Any]:
-    """Asks everything, writes `FOLDER/items/NAME.jsonl` and spoken answers into `FOLDER/answers/NAME/`, gives the
-    figures. Raises `InputError` where the model cannot be asked an item or the judge cannot hear it."""
-    if not task.items:
-        raise InputError(f"task {task.name}: has no items")
-    answers = model.generate([item.question for item in task.items])
+def ask(model: SpeechTextModel, tasks: Sequence[AskedTask], folder: Path) -> dict[str, dict[str, Any]]:
+    """Figures by name of task; writes `FOLDER/items/NAME.jsonl` and spoken answers into `FOLDER/answers/NAME/`.
+    Tasks that share their items are asked once. Raises `InputError` where the model cannot be asked an item, or the
+    judge cannot hear it."""
+    said: dict[int, Sequence[Answer]] = {}
+    found = {}
+    for task in tasks:
+        if not task.items:
+            raise InputError(f"task {task.name}: has no items")
+        if id(task.items) not in said:
+            said[id(task.items)] = model.generate([item.question for item in task.items])
+        found[task.name] = _judged(task, said[id(task.items)], folder)
+    return found
+
+
+def _judged(task: AskedTask, answers: Sequence[Answer], folder: Path) -> dict[str, Any]:
     grades = task.judge(task.items, answers)
-    name = task.name.replace(">", "_").replace(" ", "_")
+    name = file_name(task.name)
     (folder / "items").mkdir(parents=True, exist_ok=True)
     write_jsonl(folder / "items" / f"{name}.jsonl", _rows(task, answers, grades, folder / "answers" / name, folder))
     return asked_figures(task, grades)
@@ -80,8 +91,7 @@ def ask(model: SpeechTextModel, task: AskedTask, folder: Path) -> dict[str, Any]
 
 def asked_figures(task: AskedTask, grades: Sequence[Grade]) -> dict[str, Any]:
     """As JSON: `value` (a share, or the mean of a perplexity), `standard_error`, `n`, by label, and where judges give
-    it `chance` and `difference`, the figure of answers behind the prompts of other items and how far the answers' own is
-    from it."""
+    it `chance` and `difference`, the figure of answers behind other prompts, and how far the own one is from it."""
     items = [item.labels.get(ITEM, item.id) for item in task.items]
     found: dict[str, Any] = {
         "version": task.version,
@@ -89,15 +99,26 @@ def asked_figures(task: AskedTask, grades: Sequence[Grade]) -> dict[str, Any]:
         "metric": task.metric,
         "note": task.note,
         "skipped": task.skipped,
-        **_figure([grade.points for grade in grades], grades, items),
+        **_shown(task.metric, _figure([grade.points for grade in grades], grades, items)),
     }
     if all(grade.chance is not None for grade in grades):
         chance = [grade.chance or 0.0 for grade in grades]
         found["chance"] = _figure(chance, grades, items)
         found["difference"] = _figure([g.points - c for g, c in zip(grades, chance, strict=True)], grades, items)
     labels = dict.fromkeys(label for item in task.items for label in item.labels if label != ITEM)
-    found["by"] = {label: dict(_by(label, task.items, grades, items)) for label in labels}
+    found["by"] = {
+        label: {value: _shown(task.metric, one) for value, one in _by(label, task.items, grades, items)}
+        for label in labels
+    }
     return found
+
+
+def _shown(metric: Metric, found: dict[str, Any]) -> dict[str, Any]:
+    """A perplexity is the exponential of what is averaged, nats a token, and its error follows."""
+    if metric != "perplexity" or found["value"] is None:
+        return found
+    value, error = math.exp(found["value"]), found["standard_error"]
+    return found | {"value": value, "standard_error": None if error is None else value * error}
 
 
 def _figure(points: Sequence[float], grades: Sequence[Grade], items: Sequence[str]) -> dict[str, Any]:

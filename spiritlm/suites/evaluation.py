@@ -2,22 +2,24 @@
 
 FOLDER/items/TASK.jsonl              what the model said of each pair
 FOLDER/submission/PART/SPLIT.txt     what the official scorer of sWUGGY and sBLIMP takes
+FOLDER/answers/TASK/NUMBER.wav       what the model answered aloud
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spiritlm.run.files import write_jsonl
+from spiritlm.run.ranks import wait_for_all
 from spiritlm.run.stage import is_main_process
 from spiritlm.scoring.protocol import Request, Score, SpeechTextModel
 from spiritlm.scoring.resumable import resumable_scores
 from spiritlm.suites import official
+from spiritlm.suites.asked import AskedTask, ask
 from spiritlm.suites.figures import PairScore, figures, rows
-from spiritlm.suites.pairs import Task
+from spiritlm.suites.pairs import Task, file_name
 
 
 def evaluate(model: SpeechTextModel, tasks: Sequence[Task], folder: Path) -> dict[str, dict[str, Any]]:
@@ -36,6 +38,13 @@ def evaluate(model: SpeechTextModel, tasks: Sequence[Task], folder: Path) -> dic
     return found
 
 
+def ask_all(model: SpeechTextModel, tasks: Sequence[AskedTask], folder: Path) -> dict[str, dict[str, Any]]:
+    """Figures by name of task, in the first process of torchrun alone, which asks; none in the others."""
+    found = ask(model, tasks, folder) if is_main_process() else {}
+    wait_for_all()
+    return found
+
+
 def _scores(model: SpeechTextModel, task: Task, folder: Path) -> dict[str, Score]:
     """In order of the task's pairs, the right one first."""
     keys = [f"{pair.id} {side}" for pair in task.pairs for side in PairScore._fields]
@@ -51,11 +60,6 @@ def requests_of(task: Task) -> list[Request]:
 
 def paired(scores: Sequence[Score]) -> list[PairScore]:
     return [PairScore(*both) for both in zip(scores[0::2], scores[1::2], strict=True)]
-
-
-def file_name(task: str) -> str:
-    """`storycloze S>T whole` is `storycloze_S_T_whole`."""
-    return re.sub(r"\W+", "_", task)
 
 
 def _submitted(task: Task, scores: Sequence[PairScore], folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,3 +52,8 @@ class Task:
     """The choice behind the published figures."""
     gold: Path | None = None
     """The `gold.csv` behind it, where the official scorer knows the task."""
+
+
+def file_name(task: str) -> str:
+    """`storycloze S>T whole` is `storycloze_S_T_whole`."""
+    return re.sub(r"\W+", "_", task)

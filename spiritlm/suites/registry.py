@@ -3,24 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from spiritlm.errors import InputError
-from spiritlm.suites import salmon, storycloze, zerospeech
+from spiritlm.scoring.judges import Judges
+from spiritlm.suites import fluency, intent, librispeech, salmon, spoken_qa, storycloze, stsp, voxeval, zerospeech
+from spiritlm.suites.asked import AskedTask
 from spiritlm.suites.gold import GOLD
 from spiritlm.suites.mirrors import parquet_files
 from spiritlm.suites.pairs import Task
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How benchmarks of answers are asked, and who judges."""
+
+    judges: Judges = field(default_factory=Judges)
+    shots: tuple[int, ...] = ()
+    """Examples before a question; a task for each number. Empty: what is published of a suite."""
+    template: librispeech.Template = "published"
+    most: int | None = None
+    """Items of a task, at most, evenly spread."""
+    repetitions: int = 3
+    """Answers to each question, where they are drawn."""
+    seed: int = 0
+
+    def numbers(self, *published: int) -> tuple[int, ...]:
+        return self.shots or published
+
+
+QUESTIONS = ("llama_questions", "web_questions", "trivia_qa")
+STORY_QUESTIONS = ("topic_qa", "outcome_qa")
+"""Of the small world, both in one folder."""
+
+
 class Suite(NamedTuple):
+    """A benchmark of pairs."""
+
     folders: tuple[str, ...]
     """Where it lies in the folder of all benchmarks, the first that is there; SPLIT stands for the split."""
     read: Callable[[Path, str | None], list[Task]]
     """Of its folder and the split, None where none was asked for."""
     asks: str
     """In a line."""
+
+
+class AskedSuite(NamedTuple):
+    """A benchmark of answers."""
+
+    folders: tuple[str, ...]
+    read: Callable[[Path, str | None, Asking], list[AskedTask]]
+    asks: str
 
 
 def _zerospeech(name: str, part: str, written: bool) -> Suite:
@@ -47,6 +83,40 @@ def _salmon(part: str) -> Suite:
     return Suite((f"salmon/{part}", part), read, part.replace("_", " "))
 
 
+def _librispeech(name: Literal["asr", "tts"], asks: str) -> AskedSuite:
+    def read(folder: Path, split: str | None, asking: Asking) -> list[AskedTask]:
+        return [
+            task
+            for shots in asking.numbers(0, 10)
+            for task in librispeech.read(
+                name, folder, split, asking.judges, shots, asking.template, asking.most, asking.seed
+            )
+        ]
+
+    return AskedSuite(("librispeech", "LibriSpeech"), read, asks)
+
+
+def _stsp(folder: Path, split: str | None, asking: Asking) -> list[AskedTask]:
+    return [
+        task
+        for shots in asking.numbers(0)
+        for task in stsp.read(folder, split, asking.judges, shots, asking.repetitions, asking.seed, asking.most)
+    ]
+
+
+def _questions(name: str) -> AskedSuite:
+    def read(folder: Path, split: str | None, asking: Asking) -> list[AskedTask]:
+        return spoken_qa.read(name, folder, asking.judges, asking.most)
+
+    public = (name, f"openaudiobench/eval_datas/{name}", f"eval_datas/{name}")
+    places = ("story_qa",) if name in STORY_QUESTIONS else public
+    return AskedSuite(places, read, "spoken questions, short answers")
+
+
+def _fluency(folder: Path, split: str | None, asking: Asking) -> list[AskedTask]:
+    return fluency.read("fluency", folder, asking.judges, asking.most or fluency.MOST)
+
+
 SUITES = {
     "swuggy": _zerospeech("swuggy", "lexical", written=False),
     "swuggy_text": _zerospeech("swuggy", "lexical", written=True),
@@ -56,16 +126,42 @@ SUITES = {
     "topic_storycloze": _storycloze("topic_storycloze", "the same, with an ending of another story"),
     **{f"salmon_{part}": _salmon(part) for part in salmon.PARTS},
 }
+ASKED = {
+    "asr": _librispeech("asr", "sentences heard and written down"),
+    "tts": _librispeech("tts", "sentences read aloud"),
+    "intent": AskedSuite(
+        ("fluent_speech_commands", "intent"),
+        lambda folder, split, asking: [
+            intent.read(folder, split, shots, asking.most, asking.seed) for shots in asking.numbers(30)
+        ],
+        "what a spoken command wants, told from examples",
+    ),
+    "stsp": AskedSuite(("stsp", "stsp_data"), _stsp, "the sentiment of a prompt kept, in all directions"),
+    **{name: _questions(name) for name in (*QUESTIONS, *STORY_QUESTIONS)},
+    "voxeval": AskedSuite(
+        ("voxeval", "VoxEval"),
+        lambda folder, split, asking: [
+            task
+            for shots in asking.numbers(voxeval.SHOTS)
+            for task in voxeval.read(folder, asking.judges, None, shots, asking.most)
+        ],
+        "MMLU asked and answered aloud",
+    ),
+    "fluency": AskedSuite(("fluency",), _fluency, "perplexity and repetition of what is told on"),
+}
 SPLIT = "dev"
 """Of the official layouts, where none was asked for."""
-GROUPS = {"salmon": tuple(f"salmon_{part}" for part in salmon.PARTS)}
+GROUPS = {
+    "salmon": tuple(f"salmon_{part}" for part in salmon.PARTS),
+    "spoken_qa": QUESTIONS,
+}
 """Names that stand for several suites."""
 
 
 def require_names(names: Sequence[str], others: Collection[str] = ()) -> list[str]:
     """`names` with groups spelt out, each once. `others`: names that are known elsewhere. Raises `InputError` for an
     unknown one, with the nearest."""
-    known = [*SUITES, *GROUPS, *others]
+    known = [*SUITES, *ASKED, *GROUPS, *others]
     for name in names:
         if name not in known:
             raise InputError(
@@ -78,8 +174,9 @@ def require_names(names: Sequence[str], others: Collection[str] = ()) -> list[st
 def folder_of(name: str, root: Path, split: str | None = None) -> Path:
     """Where in `root` the benchmark of a suite lies. Raises `InputError` where it is not there, or has other splits."""
     require_names([name])
-    places = [root / place.replace("SPLIT", split or SPLIT) for place in SUITES[name].folders]
-    official = [root / place.removesuffix("/SPLIT") for place in SUITES[name].folders if place.endswith("/SPLIT")]
+    folders = SUITES[name].folders if name in SUITES else ASKED[name].folders
+    places = [root / place.replace("SPLIT", split or SPLIT) for place in folders]
+    official = [root / place.removesuffix("/SPLIT") for place in folders if place.endswith("/SPLIT")]
     for part in official:
         if part.is_dir() and not (part / (split or SPLIT)).is_dir():
             there = sorted(found.name for found in part.iterdir() if found.is_dir())
@@ -99,3 +196,9 @@ def read_tasks(name: str, root: Path, split: str | None = None) -> list[Task]:
         if not task.pairs:
             raise InputError(f"{folder}: task {task.name} has no items")
     return tasks
+
+
+def read_asked(name: str, root: Path, split: str | None, asking: Asking) -> list[AskedTask]:
+    """The same for a benchmark of answers; `split`: the suite's own choice where None. Raises `InputError` where the
+    judge that it needs is not there, too."""
+    return ASKED[name].read(folder_of(name, root), split, asking)

@@ -1,7 +1,8 @@
 """Results as tables and a picture, in Markdown and as a page.
 
 `results` is what `evals/run.py` writes: `model` (what it is), `tasks` (by name, as `figures` has them; `official` and
-`trigram` beside), `loss`, `asr`, `style_consistency`, and `apart`, another model's results, beside.
+`trigram` beside), `asked` (as `asked_figures` has them), `loss`, `style_consistency`, and `apart`, another model's
+results, beside.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from spiritlm.run.page import Page, figure, markdown_table, table
-from spiritlm.suites import asr
 from spiritlm.suites.figures import published
 
 STYLE_ROWS = {"kept": "in the story's mood", "shuffled": "in the mood of another story", "difference": "difference"}
@@ -96,22 +96,45 @@ def _figures(results: Mapping[str, Any]) -> Iterator[Sheet]:
     if loss := results.get("loss"):
         rows = [[name, f"{row['model']:.3f}", f"{row['unigram']:.3f}"] for name, row in loss.items()]
         yield Sheet("Loss (dev)", "Nats a token.", ["modality", "model", "unigram"], rows)
-    if heard := results.get("asr"):
-        arms = [heard, *([apart["asr"]] if apart else [])]
-        rows = [
-            [asr.GROUPS[name], *(wer(arm[name]) for arm in arms), str(row["sentences"])]
-            for name, row in asr.groups(heard).items()
-        ]
-        header = ["", "WER", *(["apart"] if apart else []), "sentences"]
-        yield Sheet("Speech recognition, prompted (test)", "% of words wrong.", header, rows)
+    if answered := results.get("asked"):
+        yield _answers(answered, apart, results.get("not_asked", ()))
     if style := results.get("style_consistency"):
         rows = [[told, percent(style[key]), str(style[key]["n"])] for key, told in STYLE_ROWS.items()]
         yield Sheet("Style kept by a continuation (test)", "%.", ["", "%", "stories"], rows)
 
 
-def wer(row: Mapping[str, float]) -> str:
-    """A word error rate of `suites/asr.py`, to be read."""
-    return percent({"value": row["wer"], "standard_error": row["standard_error"]})
+def figure_of(found: Mapping[str, Any] | None, metric: str) -> str:
+    """A figure of a task of answers, to be read: % but for a perplexity."""
+    if metric != "perplexity" or found is None or found["value"] is None:
+        return percent(found)
+    error = found["standard_error"]
+    return f"{found['value']:.1f}" + ("" if error is None else f" ± {error:.1f}")
+
+
+def _answers(asked: Mapping[str, Any], apart: Mapping[str, Any] | None, left: Sequence[str]) -> Sheet:
+    shuffled = any("chance" in found for found in asked.values())
+    header = [
+        "task",
+        "figure",
+        "model",
+        *(["shuffled", "difference"] if shuffled else []),
+        *(["apart"] if apart else []),
+    ]
+    rows = []
+    for name, found in asked.items():
+        metric = found["metric"]
+        cells = [figure_of(found, metric)]
+        cells += [figure_of(found.get(key), metric) for key in ("chance", "difference") if shuffled]
+        cells += [figure_of(apart["asked"][name], metric)] if apart else []
+        counts = [str(found["n"]), str(found["items"]), str(found["skipped"]), found["split"], str(found["version"])]
+        rows.append([name, metric, *cells, *counts])
+    note = (
+        "% ± one standard error over items (a perplexity as it is); of WER, CER, perplexity, auto-BLEU less is better. "
+        "n counts answers, items those of one prompt together. Shuffled: the same answers behind other prompts."
+    )
+    if left:
+        note += f" Not asked, for want of a voice: {', '.join(left)}."
+    return Sheet("Answers", note, [*header, "n", "items", "skipped", "split", "version"], rows)
 
 
 def _accuracies(tasks: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Sheet:
@@ -139,6 +162,8 @@ def _accuracies(tasks: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Sh
 
 
 def _details(results: Mapping[str, Any]) -> Iterator[Sheet]:
+    for name, found in results.get("asked", {}).items():
+        yield from _asked_by_label(name, found)
     for name, found in results["tasks"].items():
         yield from _by_label(name, found)
         if official := found.get("official"):
@@ -150,6 +175,13 @@ def _by_label(name: str, found: Mapping[str, Any]) -> Iterator[Sheet]:
         if len(by_value) <= WIDEST:
             rows = [[value or "-", percent(one), str(one["pairs"])] for value, one in by_value.items()]
             yield Sheet(f"{name} by {label}", "Published choice.", [label, "% won", "pairs"], rows)
+
+
+def _asked_by_label(name: str, found: Mapping[str, Any]) -> Iterator[Sheet]:
+    for label, by_value in found["by"].items():
+        if 1 < len(by_value) <= WIDEST:
+            rows = [[v or "-", figure_of(one, found["metric"]), str(one["n"])] for v, one in by_value.items()]
+            yield Sheet(f"{name} by {label}", found["note"], [label, found["metric"], "n"], rows)
 
 
 def _officially(name: str, official: Mapping[str, Any]) -> Iterator[Sheet]:

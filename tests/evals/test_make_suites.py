@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,12 +13,26 @@ import pytest
 from spiritlm.audio.files import read_audio
 from spiritlm.corpus.manifest import Sentence, SpokenDocument, write_manifest
 from spiritlm.run.files import read_json, write_json, write_jsonl
+from spiritlm.scoring.judges import Judges
+from spiritlm.scoring.protocol import Sound
 from spiritlm.smallworld.stories import Story, stories
-from spiritlm.suites.registry import read_tasks
+from spiritlm.suites.registry import Asking, read_asked, read_tasks
 
 REPO = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(REPO / "evals/make_suites.py"), str(REPO / "evals/recipes/make-suites-tiny.toml")]
 PAIRS = 10
+SMALL = ("asr", "tts", "topic_qa", "outcome_qa", "stsp")
+
+
+class Anyone:
+    """A judge that is never asked."""
+
+    name, labels = "anyone", ("happy", "sad")
+
+    def __call__(self, answers: Sequence[object]) -> list[str]:
+        raise AssertionError
+
+
 VOICES = {
     "train": ["flite:kal16", "espeak:en-us+f3"],
     "held_out": ["flite:awb", "espeak:en-us+m2"],
@@ -52,7 +67,8 @@ def speech(told: list[Story], tmp_path_factory) -> Path:
 
 
 def make(speech: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, f"speech={speech}", f"out={out}", f"pairs={PAIRS}", "shard_size=5"]
+    sizes = [f"pairs={PAIRS}", "sentences=6", "questions=4", "prompts=8", "shard_size=5"]
+    command = [*COMMAND, f"speech={speech}", f"out={out}", *sizes]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -75,6 +91,19 @@ def test_the_readers_of_the_public_benchmarks_read_them(suites: Path) -> None:
         assert (len(heard.pairs), len(read.pairs)) == (2 * PAIRS, PAIRS)
     for name in ("storycloze", "topic_storycloze"):
         assert {len(task.pairs) for task in read_tasks(name, suites, "dev")} == {PAIRS}
+
+
+def test_the_readers_of_benchmarks_of_answers_read_them(suites: Path) -> None:
+    anyone = Judges(*(Anyone() for _ in range(3)))
+    asking = Asking(anyone, (0, 2), template="plain", repetitions=1)
+    found = {task.name: task for name in SMALL for task in read_asked(name, suites, None, asking)}
+    assert len(found["asr test-clean"].items) == len(found["tts test-other 2-shot"].items) == 6
+    assert len(found["topic_qa S>S"].items) == len(found["outcome_qa T>T"].items) == 4
+    assert {name for name in found if name.startswith("stsp")} == {
+        f"stsp {asked}>{told}{shots}" for asked in "TS" for told in "TS" for shots in ("", " 2-shot")
+    }
+    for item in (item for task in found.values() for item in task.items):
+        assert all(len(piece.read(16000)) for piece in item.question.prompt if isinstance(piece, Sound))
 
 
 def test_a_pair_is_said_by_a_voice_of_training_and_a_held_out_one(suites: Path) -> None:

@@ -22,6 +22,11 @@ from spiritlm.cli import main
 REPO = Path(__file__).resolve().parents[2]
 Command = Callable[..., tuple[int, str, str]]
 ENVIRONMENT = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+ASKED = {
+    *(f"{name} {split}" for name in ("asr", "tts") for split in ("test-clean", "test-other")),
+    *(f"{name} {direction}" for name in ("topic_qa", "outcome_qa") for direction in ("T>T", "S>T", "S>S")),
+    *(f"stsp {direction}" for direction in ("T>T", "S>T", "T>S", "S>S")),
+}
 
 
 def start(run: Path) -> subprocess.Popen[bytes]:
@@ -84,18 +89,32 @@ def test_two_models_stand_beside_each_other(run: Path) -> None:
     tasks = cloze | {"swuggy", "sblimp"}
     for arm in (results, results["apart"]):
         assert set(arm["tasks"]) == tasks
-        assert set(arm["asr"]) == {"all", "seen", "unseen", "items"}
+        assert set(arm["asked"]) == ASKED
     assert {name for name, found in results["tasks"].items() if "trigram" in found} == tasks - {
         "topic_storycloze S>T whole", "topic_storycloze T>S whole",
     }  # fmt: skip
     files = [run / "results" / arm / "items" / "topic_storycloze_S_T.jsonl" for arm in (".", "apart")]
     scores, others = ([json.loads(line)["right"] for line in file.read_text().splitlines()] for file in files)
     assert scores != others, "of two models; what both transcribe may be nothing at this size"
-    assert set(results["task_versions"]) == tasks | {"loss", "asr"}
+    assert set(results["task_versions"]) == tasks | ASKED | {"loss"}
+    assert set(results["asked"]["stsp S>S"]) >= {"value", "standard_error", "chance", "difference", "n", "items", "by"}
     columns = re.findall(r"[^\n]\| apart +\|", (run / "results" / "results.md").read_text())
     assert len(columns) == 2
     assert "apart" in (run / "report.html").read_text()
     assert "data:image/png;base64," in (run / "results" / "results.html").read_text()
+
+
+@pytest.mark.parametrize("size", ["tiny", "quickstart", "demo"])
+def test_the_arm_without_pairs_differs_in_its_mixture_only(size: str) -> None:
+    folder = REPO / "training" / "recipes"
+    recipes = [
+        tomllib.loads((folder / f"{name}-{size}.toml").read_text()) for name in ("pretrain", "pretrain-unpaired")
+    ]
+    mixtures = [recipe.pop("mixture") for recipe in recipes]
+    assert mixtures[1] == [source for source in mixtures[0] if source["kind"] not in ("asr", "tts")]
+    outs = [recipe.pop("out") for recipe in recipes]
+    assert outs[0] != outs[1]
+    assert recipes[0] == recipes[1]
 
 
 @pytest.mark.parametrize("size", ["tiny", "quickstart", "demo"])

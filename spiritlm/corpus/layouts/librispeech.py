@@ -1,4 +1,7 @@
-"""LibriSpeech: `SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt` beside one `SPEAKER-CHAPTER-NUMBER.flac` a line."""
+"""LibriSpeech: `SPLIT/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt` beside one `SPEAKER-CHAPTER-NUMBER.flac` a line.
+
+A recording may be a `.wav` too, as corpora that borrow the layout have it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from pathlib import Path
 from spiritlm.corpus.layouts.found import TO_THE_END, Found, Reject, folder_under, walk
 from spiritlm.corpus.layouts.lines import text_lines
 from spiritlm.corpus.manifest import Sentence
+
+SOUNDS = (".wav", ".flac")
+"""Where both are there, the last counts."""
 
 
 def read_librispeech(root: Path, name: str) -> Iterator[Found | Reject]:
@@ -24,6 +30,7 @@ def read_librispeech(root: Path, name: str) -> Iterator[Found | Reject]:
 
 def _chapter(root: Path, transcripts: Path) -> Iterator[Found | Reject]:
     folder, written = transcripts.parent, set()
+    sounds = {path.stem: path for suffix in SOUNDS for path in folder.glob(f"*{suffix}")}
     speaker, _, chapter = transcripts.name.removesuffix(".trans.txt").partition("-")
     for line in text_lines(transcripts, str(transcripts.relative_to(root))):
         if isinstance(line, Reject):
@@ -32,7 +39,7 @@ def _chapter(root: Path, transcripts: Path) -> Iterator[Found | Reject]:
         id, _, text = line[1].strip().partition(" ")
         if id:
             written.add(id)
-            audio = (folder / f"{id}.flac").relative_to(root)
+            audio = sounds.get(id, folder / f"{id}.flac").relative_to(root)
             yield Found(
                 id.replace("/", "_"),
                 audio,
@@ -40,6 +47,5 @@ def _chapter(root: Path, transcripts: Path) -> Iterator[Found | Reject]:
                 speaker,
                 custom={"chapter": chapter},
             )
-    for audio in sorted(folder.glob("*.flac")):
-        if audio.stem not in written:
-            yield Reject(audio.stem, "transcript absent", f"{transcripts.name} has no line for it")
+    for id in sorted(sounds.keys() - written):
+        yield Reject(id, "transcript absent", f"{transcripts.name} has no line for it")

@@ -46,6 +46,16 @@ def test_librispeech(tmp_path: Path) -> None:
         list(read_librispeech(tmp_path, "dev-other"))
 
 
+def test_librispeech_with_wav(tmp_path: Path) -> None:
+    put(tmp_path, "test-clean/1/2/1-2.trans.txt", "1-2-0000 He went.\n1-2-0001 She came.\n1-2-0002 It rained.\n")
+    for name in ("1-2-0000.wav", "1-2-0001.wav", "1-2-0001.flac", "1-2-0003.wav"):
+        put(tmp_path, f"test-clean/1/2/{name}")
+    found = list(read_librispeech(tmp_path, "test-clean"))
+    audio = [item.audio.name for item in found if isinstance(item, Found)]
+    assert audio == ["1-2-0000.wav", "1-2-0001.flac", "1-2-0002.flac"]
+    assert faults(found) == [("1-2-0003", "transcript absent")]
+
+
 def test_mls_flac_and_opus(tmp_path: Path) -> None:
     put(tmp_path, "train/transcripts.txt", "10_20_000001\the went\n10_20_000002\tshe came\nnot a line\n")
     put(tmp_path, "train/audio/10/20/10_20_000001.flac")

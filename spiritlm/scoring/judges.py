@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+from spiritlm.corpus.manifest import read_manifest
 from spiritlm.errors import InputError
 from spiritlm.inference.request import Speech
 
@@ -18,8 +20,10 @@ Judge = TypeVar("Judge")
 class Recognizer(Protocol):
     """Sound to words."""
 
-    name: str
-    """With the digest or the kind of what hears: what a result must carry to be comparable."""
+    @property
+    def name(self) -> str:
+        """With the digest or the kind of what hears: what a result must carry to be comparable."""
+        ...
 
     def __call__(self, spoken: Sequence[Speech]) -> list[str]:
         """What is heard in each, perhaps nothing."""
@@ -29,8 +33,11 @@ class Recognizer(Protocol):
 class SpeechClassifier(Protocol):
     """Sound to one of `labels`: the emotion of a voice."""
 
-    name: str
-    labels: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
 
     def __call__(self, spoken: Sequence[Speech]) -> list[str]: ...
 
@@ -38,8 +45,11 @@ class SpeechClassifier(Protocol):
 class TextClassifier(Protocol):
     """Text to one of `labels`: its sentiment."""
 
-    name: str
-    labels: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
 
     def __call__(self, texts: Sequence[str]) -> list[str]: ...
 
@@ -47,7 +57,8 @@ class TextClassifier(Protocol):
 class TextModel(Protocol):
     """How likely text is."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __call__(self, texts: Sequence[str]) -> list[tuple[float, int]]:
         """Of each: its natural log probability and its tokens."""
@@ -75,6 +86,30 @@ class Judges:
 
     def fluency(self, task: str) -> TextModel:
         return _required(self.text_model, task, "text_model")
+
+
+def load_judges(
+    recognizer: str | None = None,
+    grammar: Path | None = None,
+    speech_classifier: Path | None = None,
+    text_classifier: Path | None = None,
+    text_model: Path | None = None,
+) -> Judges:
+    """`recognizer`: as `scoring.recognizer.load_recognizer` wants it; `grammar`: a corpus whose training sentences are
+    all that it may hear; the others are folders. Raises `InputError` where one of them cannot be loaded."""
+    from spiritlm.scoring.recognizer import load_recognizer
+    from spiritlm.scoring.sentiment import load_speech_classifier, load_text_classifier
+    from spiritlm.scoring.text_model import CausalTextModel
+
+    sentences = None
+    if grammar is not None:
+        sentences = [sentence.text for told in read_manifest(grammar, "train") for sentence in told.sentences]
+    return Judges(
+        load_recognizer(recognizer, sentences) if recognizer else None,
+        load_speech_classifier(speech_classifier) if speech_classifier else None,
+        load_text_classifier(text_classifier) if text_classifier else None,
+        CausalTextModel(text_model) if text_model else None,
+    )
 
 
 def _required(judge: Judge | None, task: str, name: str) -> Judge:
