@@ -44,8 +44,8 @@ class SpeakRecipe(StageRecipe):
     mood_changes: float = Field(default=0.0, ge=0, le=1)
     """Share of train and dev recordings whose mood turns into another between two sentences."""
     excerpts: float = Field(default=0.0, ge=0, le=1)
-    """Share of train and dev recordings that tell one or two sentences of a story, from anywhere in it: what stands alone
-    begins and ends in silence, and a model that has heard whole stories only does not understand it."""
+    """Share of train and dev recordings that tell one or two sentences of a story, from anywhere in it: what stands
+    alone begins and ends in silence, and a model that has heard whole stories only does not understand it."""
     voices: VoicesRecipe
     shard_size: int = Field(default=32, ge=1)
     """Stories a process speaks."""

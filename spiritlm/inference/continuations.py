@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -103,11 +104,12 @@ def answer(
     """Writes the text and sound of every answer; rows as JSON, in the order of `asked`."""
     rows: dict[int, dict[str, Any]] = {}
     answers = model.generate_many([one.request for one in asked], batch_size)
-    with progress("answer", len(asked)) as bar:
+    with progress("answer", len(asked)) if len(asked) > 1 else nullcontext() as bar:
         for number, segments in answers:
             wave = np.zeros(0, np.float32) if model.voice is None else model.speak(segments, manner)
             rows[number] = _save(model, asked[number], segments, wave, out)
-            bar.advance(1)
+            if bar is not None:
+                bar.advance(1)
     return [rows[number] for number in range(len(asked))]
 
 
@@ -172,7 +174,7 @@ def save_page(rows: Sequence[dict[str, Any]], out: Path) -> Path:
     for row in rows:
         parts = [_prompt_piece(kind, value) for piece in row["prompt"] for kind, value in piece.items()]
         said = f"<p><b>{escape(row['transcript'])}</b></p>" + (audio(Path(row["wav"])) if row["wav"] else "")
-        page.section(row["name"] or "Answer", *parts, said, note=f"answer in {row['output']}, seed {row['seed']}")
+        page.section(row["name"] or "Answer", *parts, said, note=f"output {row['output']}, seed {row['seed']}")
     path = out.with_name(f"{out.name}.html")
     page.save(path)
     return path

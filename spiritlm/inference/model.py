@@ -13,15 +13,14 @@ from typing import get_args
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
 from spiritlm.errors import InputError
 from spiritlm.inference import published
 from spiritlm.inference.decoding import BATCH_SIZE, TokenPrompt, decode, decode_steps
+from spiritlm.inference.loading import load_language_model
 from spiritlm.inference.pieces import answer_turn, banned_ids, end_ids, require_units, spoken_ids, turn
 from spiritlm.inference.request import Output, Prompt, Request, Sampling, Speech, Task, greedy
 from spiritlm.inference.speaking import Manner, Said, as_it_comes, spoken
-from spiritlm.run.device import training_device
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.protocol import SpeechDecoder
 from spiritlm.tokens.documents import Segment, parse
@@ -33,20 +32,6 @@ from spiritlm.units.protocol import SpeechTokenizer
 SHORTEST = 1.0
 """Seconds. A piece of speech with fewer units than this long takes is left out where either modality may come: it is a
 slip between two texts more often than something said (Spirit LM leaves out fewer than 25 units, a second)."""
-
-
-def load_language_model(folder: Path) -> torch.nn.Module:
-    """The transformers model of an exported folder, on this process's GPU where there is one, ready to score or
-    generate."""
-    from transformers import AutoModelForCausalLM  # seconds to import
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder}: not a whole exported model: {str(error).splitlines()[0]}") from None
-    return model.to(training_device()).eval()
 
 
 class SpeechTextLM:
@@ -71,10 +56,8 @@ class SpeechTextLM:
         `speech_tokenizer` beside `spiritlm_model`. Raises `InputError` where it is neither."""
         folder = Path(folder)
         if published.is_published(folder):
-            vocabulary = published.read_vocabulary(folder)
-            return cls(
-                load_language_model(folder), vocabulary, published.read_ears(folder), published.read_voice(folder)
-            )
+            parts = published.read_vocabulary(folder), published.read_ears(folder), published.read_voice(folder)
+            return cls(load_language_model(folder), *parts)
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: expected the folder of an exported model, but it has no {MANIFEST}")
         ears, voice = folder / "speech_tokenizer", folder / "voice"

@@ -65,7 +65,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 def read_ears(folder: Path) -> SpeechTokenizer:
     """HuBERT's units, and pitch and style for an Expressive model. Raises `InputError` where a part is absent or
     broken, and for Expressive where no tracker of F0 is installed."""
-    parts = _parts(folder)
+    parts = parts_of(folder)
     semantic = read_published_hubert(parts / HUBERT, parts / QUANTIZER, LAYER)
     if not _is_expressive(folder):
         return semantic
@@ -75,7 +75,16 @@ def read_ears(folder: Path) -> SpeechTokenizer:
 
 def read_voice(folder: Path) -> SpeechDecoder:
     """The HiFi-GAN of the model's units. Raises `InputError` where it is absent or broken."""
-    return read_hifigan(_parts(folder) / (EXPRESSIVE_VOICE if _is_expressive(folder) else BASE_VOICE))
+    return read_hifigan(parts_of(folder) / (EXPRESSIVE_VOICE if _is_expressive(folder) else BASE_VOICE))
+
+
+def parts_of(folder: Path) -> Path:
+    """The folder of speech tokenizers and vocoders that belongs to `spiritlm_model/NAME`. Raises `InputError` where
+    there is none."""
+    parts = folder.absolute().parents[1] / PARTS
+    if not parts.is_dir():
+        raise InputError(f"{parts}: expected the published speech tokenizers there, beside spiritlm_model")
+    return parts
 
 
 def _pieces(text: SentencePieceText) -> int:
@@ -88,20 +97,13 @@ def _is_expressive(folder: Path) -> bool:
     return "pitch" in read_vocabulary(folder).blocks
 
 
-def _parts(folder: Path) -> Path:
-    parts = folder.absolute().parents[1] / PARTS
-    if not parts.is_dir():
-        raise InputError(f"{parts}: expected the published speech tokenizers there, beside spiritlm_model")
-    return parts
-
-
 def _tracker(folder: Path) -> Tracker:
     """The first that is installed."""
     for tracker, (package, _) in TRACKERS.items():
         if importlib.util.find_spec(package) is not None:
             if tracker != "fcpe":
                 warnings.warn(
-                    f"{folder}: torchfcpe is not installed, F0 is tracked with {package}: some pitch units are not "
+                    f"{folder}: torchfcpe is not installed, F0 is tracked with {package}: pitch units are not quite "
                     "those of Spirit LM; pip install -e .[fcpe]",
                     stacklevel=3,
                 )

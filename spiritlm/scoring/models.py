@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from spiritlm.errors import InputError
+from spiritlm.inference import published
 from spiritlm.inference.decoding import TokenPrompt, decode
-from spiritlm.inference.model import load_language_model
+from spiritlm.inference.loading import load_language_model
 from spiritlm.inference.pieces import answer_turn, banned_ids, end_ids, turn
 from spiritlm.inference.request import Speech
 from spiritlm.inference.speaking import Manner, spoken
@@ -30,7 +31,9 @@ from spiritlm.synthesis.protocol import SpeechDecoder
 from spiritlm.tokens.documents import parse
 from spiritlm.tokens.interleave import SPEECH, TEXT
 from spiritlm.tokens.vocabulary import MANIFEST, Vocabulary
+from spiritlm.units.expressive import ExpressiveTokenizer
 from spiritlm.units.loading import load_speech_tokenizer
+from spiritlm.units.pitch import PitchTokenizer
 from spiritlm.units.protocol import SpeechTokenizer
 
 CHECKPOINTS = "checkpoints"
@@ -58,7 +61,10 @@ class ExportedModel:
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> ExportedModel:
-        """Raises `InputError` where `folder` is no exported model of this project."""
+        """`folder`: of `training/export_hf.py`, or `spiritlm_model/NAME` of the published Spirit LM checkpoints. Raises
+        `InputError` where it is neither."""
+        if published.is_published(folder):
+            return cls._published(folder)
         if not (folder / MANIFEST).is_file():
             raise InputError(f"{folder}: expected the folder of an exported model, but it has no {MANIFEST}")
         ears, voice = folder / "speech_tokenizer", folder / "voice"
@@ -82,6 +88,25 @@ class ExportedModel:
         with TemporaryDirectory() as exported:
             export_checkpoint(run, Path(exported), step)
             return cls._of(Path(exported), speech_tokenizer)
+
+    @classmethod
+    def _published(cls, folder: Path) -> ExportedModel:
+        vocabulary, ears, voice = (
+            published.read_vocabulary(folder),
+            published.read_ears(folder),
+            published.read_voice(folder),
+        )
+        parts = published.parts_of(folder)
+        identity = {
+            "weights": sha256_files(
+                [*folder.glob("pytorch_model*.bin"), *folder.glob("*.safetensors"), folder / "config.json"], folder
+            ),
+            "vocabulary": vocabulary.hash,
+            "speech_tokenizer": sha256_files(files_below(parts), parts),
+        }
+        if isinstance(ears, ExpressiveTokenizer) and isinstance(ears.pitch, PitchTokenizer):
+            identity["tracker"] = ears.pitch.config.tracker
+        return cls(load_language_model(folder), vocabulary, ears, identity, voice)
 
     @classmethod
     def _of(cls, folder: Path, ears: Path | None, voice: Path | None = None) -> ExportedModel:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from spiritlm.run.files import write_text
+from spiritlm.scoring.judges import Judges
 from spiritlm.scoring.protocol import Answer, Question, Request, Score
 from spiritlm.smallworld.questions import AUDIOS, SETS, Plan, half_told, outcome_words, plan, topic_words
 from spiritlm.smallworld.recording import cut_shards, record_shards
 from spiritlm.smallworld.scenarios import GOOD_MOODS, SCENARIOS
 from spiritlm.smallworld.stories import Story, stories
 from spiritlm.suites.asked import ask
-from spiritlm.scoring.judges import Judges
 from spiritlm.suites.spoken_qa import read
 
 VOICES = [("espeak:en-us+f3", "espeak:en-us+m2")] * 2 + [("espeak:en-us+f3", "espeak:en-us+f5")] * 2

@@ -6,13 +6,13 @@ import pytest
 
 from spiritlm.errors import InputError
 from spiritlm.run.files import write_text
+from spiritlm.scoring.judges import Judges
 from spiritlm.scoring.protocol import Sound
 from spiritlm.smallworld import read_speech
 from spiritlm.smallworld.read_speech import CHAPTER, plan, shards, texts
 from spiritlm.smallworld.recording import forget_shards, record_shards
 from spiritlm.smallworld.stories import stories
 from spiritlm.suites import librispeech
-from spiritlm.scoring.judges import Judges
 
 SEEN, UNSEEN = ("espeak:en-us+f3", "espeak:en-us"), ("espeak:en-us+m2",)
 

@@ -16,7 +16,7 @@ from ..programs import run_here
 
 REPO = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, str(REPO / "synth_data/speak.py"), str(REPO / "synth_data/recipes/speak-tiny.toml")]
-SMALL = ["train=10", "dev=2", "test_pairs=2", "written=5", "shard_size=2", "mood_changes=0.5"]
+SMALL = ["train=10", "dev=2", "test_pairs=2", "written=5", "shard_size=2", "mood_changes=0.5", "excerpts=0.0"]
 
 
 def speak(out: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +89,21 @@ def test_without_changes_the_other_recordings_are_the_same(spoken: Path, tmp_pat
     for document in read_manifest(spoken, "train"):
         if document.speaker.startswith("flite:") and len(half[document.id]) == 1:
             assert filecmp.cmp(spoken / document.audio, tmp_path / "none" / document.audio, shallow=False)
+
+
+def test_an_excerpt_is_one_or_two_sentences_and_the_other_recordings_are_the_same(spoken: Path, tmp_path: Path) -> None:
+    assert speak(tmp_path / "some", "excerpts=0.5").returncode == 0
+    whole = {document.id: document for document in read_manifest(spoken, "train")}
+    lengths = []
+    for document in read_manifest(tmp_path / "some", "train"):
+        told = [sentence.text for sentence in whole[document.id].sentences]
+        said = [sentence.text for sentence in document.sentences]
+        first = told.index(said[0])
+        assert said == told[first : first + len(said)]
+        lengths.append(len(said))
+        assert len(document.custom["moods"]) <= len(said)
+    assert set(lengths) <= {1, 2, 5} and 5 in lengths and set(lengths) & {1, 2}
+    assert {len(document.sentences) for document in read_manifest(tmp_path / "some", "test")} == {4, 1}
 
 
 def test_workers_change_nothing(spoken: Path, tmp_path: Path) -> None:
