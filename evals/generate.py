@@ -23,23 +23,19 @@ from spiritlm.inference.transcript import transcript
 from spiritlm.run.files import write_json
 from spiritlm.run.program import run_program
 from spiritlm.run.progress import progress
-from spiritlm.run.stage import Input, OptionalInput, Stage, StageRecipe
+from spiritlm.run.stage import Input, Stage
 from spiritlm.scoring.heard import heard
 from spiritlm.scoring.jackknife import as_json, ratio
-from spiritlm.scoring.judges import Judges, load_judges
+from spiritlm.scoring.judges import JudgedRecipe, Judges
 from spiritlm.tokens.documents import Segment
 
 ASKED: tuple[tuple[str, Output], ...] = (("text", "text"), ("speech", "text"), ("text", "speech"), ("speech", "speech"))
 """How the story is given and how the model answers."""
 
 
-class GenerateRecipe(StageRecipe):
+class GenerateRecipe(JudgedRecipe):
     model: Input
     speech: Input
-    classifiers: OptionalInput = None
-    """Who tells the mood of a voice."""
-    recognizer: str | None = None
-    """Who tells the words: see `evals/run.py`; `sphinx` knows the corpus's training sentences."""
     stories: PositiveInt = 2
     """Held-out stories continued in each of the four ways."""
     measured: NonNegativeInt = 24
@@ -68,7 +64,7 @@ def generate(recipe: GenerateRecipe, stage: Stage) -> dict[str, Any]:
     chosen = np.unique(np.linspace(0, len(documents) - 1, recipe.measured).astype(int))
     told = _told(model, recipe, [*shown, *((documents[number], "speech", "speech") for number in chosen)])
     samples = [_sample(model, number, one, stage) for number, one in enumerate(told[: len(shown)])]
-    measured = _measured(model, told[len(shown) :], _judges(recipe))
+    measured = _measured(model, told[len(shown) :], recipe.judges())
     write_json(stage.folder / "samples.json", {"samples": samples, "continuations": measured})
     return {"samples": len(samples), "spoken": sum("wav" in sample for sample in samples), **_summary(measured)}
 
@@ -109,11 +105,6 @@ def _sample(model: SpeechTextLM, number: int, told: Told, stage: Stage) -> dict[
         sample["wav"] = f"{number}.wav"
         write_wav(stage.folder / sample["wav"], wave, model.voice.sample_rate)
     return sample
-
-
-def _judges(recipe: GenerateRecipe) -> Judges:
-    classifier = recipe.classifiers / "speech_classifier" if recipe.classifiers else None
-    return load_judges(recipe.recognizer, recipe.speech if recipe.recognizer else None, classifier)
 
 
 def _measured(model: SpeechTextLM, told: Sequence[Told], judges: Judges) -> list[dict[str, Any]]:

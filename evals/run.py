@@ -29,8 +29,8 @@ from spiritlm.errors import InputError
 from spiritlm.inference.decoding import decode_all
 from spiritlm.run.files import write_json, write_text
 from spiritlm.run.program import guarded, run_stage
-from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, StageRecipe, is_main_process
-from spiritlm.scoring.judges import load_judges
+from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, is_main_process
+from spiritlm.scoring.judges import JudgedRecipe
 from spiritlm.scoring.models import CHECKPOINTS, ExportedModel
 from spiritlm.suites import dev_loss, sheets, style_consistency
 from spiritlm.suites.asked import AskedTask
@@ -45,7 +45,7 @@ STORE_TASKS = {"loss": dev_loss.VERSION, "style_consistency": style_consistency.
 """Tasks over a store, and their versions."""
 
 
-class EvaluateRecipe(StageRecipe):
+class EvaluateRecipe(JudgedRecipe):
     model: Folder
     apart: OptionalFolder = None
     """A model whose figures stand beside, say one that has read and heard, never both in one document."""
@@ -60,18 +60,6 @@ class EvaluateRecipe(StageRecipe):
     """For loss and style_consistency; where it is given, trigrams over its documents stand beside all tasks."""
     moods: OptionalInput = None
     """The corpus of a store with style units: whether the model tells on in the mood of what it heard."""
-    recognizer: str | None = None
-    """Who hears spoken answers: `sphinx`, `ctc:FOLDER` (a VQ-Whisper tokenizer) or `whisper:FOLDER`."""
-    grammar: OptionalInput = None
-    """A corpus whose training sentences say what `sphinx` may hear; without it, its own English."""
-    classifiers: OptionalInput = None
-    """What `evals/train_classifiers.py` made, for stsp."""
-    speech_classifier: OptionalFolder = None
-    """Another one, say a published folder: the emotion of a voice, for stsp."""
-    text_classifier: OptionalFolder = None
-    """The sentiment of a text."""
-    text_model: OptionalFolder = None
-    """Who judges how likely transcripts are, for fluency."""
     shots: tuple[int, ...] = ()
     """Examples before a question, a task for each number; where empty, what is published of a benchmark."""
     template: Literal["published", "plain"] = "published"
@@ -117,14 +105,7 @@ class EvaluateRecipe(StageRecipe):
 
     def asking(self) -> Asking:
         """Raises `InputError` where a judge cannot be loaded."""
-        speech, text = self.speech_classifier, self.text_classifier
-        if self.classifiers:
-            speech, text = (
-                other or self.classifiers / name
-                for other, name in ((speech, "speech_classifier"), (text, "text_classifier"))
-            )
-        judges = load_judges(self.recognizer, self.grammar, speech, text, self.text_model)
-        return Asking(judges, self.shots, self.template, self.most, self.repetitions, self.seed)
+        return Asking(self.judges(), self.shots, self.template, self.most, self.repetitions, self.seed)
 
 
 class Tasks(NamedTuple):

@@ -60,7 +60,7 @@ stage training/export_hf.py export model-apart run:lm-apart speech_tokenizer:uni
 stage evals/make_suites.py make-suites suites speech
 stage evals/train_classifiers.py train-classifiers classifiers speech
 stage evals/run.py run results model apart:model-apart store data:suites grammar:speech classifiers
-stage evals/generate.py generate samples model speech classifiers
+stage evals/generate.py generate samples model speech grammar:speech classifiers
 report="report"
 reported=(speech units text store suites classifiers lm lm_apart:lm-apart voice model model_apart:model-apart results samples)
 if [ -n "$expressive" ]; then

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
+
+from pydantic import model_validator
 
 from spiritlm.corpus.manifest import read_manifest
 from spiritlm.errors import InputError
 from spiritlm.inference.request import Speech
+from spiritlm.run.stage import OptionalFolder, OptionalInput, StageRecipe
 
 Judge = TypeVar("Judge")
 
@@ -88,28 +90,53 @@ class Judges:
         return _required(self.text_model, task, "text_model")
 
 
-def load_judges(
-    recognizer: str | None = None,
-    grammar: Path | None = None,
-    speech_classifier: Path | None = None,
-    text_classifier: Path | None = None,
-    text_model: Path | None = None,
-) -> Judges:
-    """`recognizer`: as `scoring.recognizer.load_recognizer` wants it; `grammar`: a corpus whose training sentences are
-    all that it may hear; the others are folders. Raises `InputError` where one of them cannot be loaded."""
-    from spiritlm.scoring.recognizer import load_recognizer
-    from spiritlm.scoring.sentiment import load_speech_classifier, load_text_classifier
-    from spiritlm.scoring.text_model import CausalTextModel
+class JudgedRecipe(StageRecipe):
+    """Of a stage whose figures others judge."""
 
-    sentences = None
-    if grammar is not None:
-        sentences = [sentence.text for told in read_manifest(grammar, "train") for sentence in told.sentences]
-    return Judges(
-        load_recognizer(recognizer, sentences) if recognizer else None,
-        load_speech_classifier(speech_classifier) if speech_classifier else None,
-        load_text_classifier(text_classifier) if text_classifier else None,
-        CausalTextModel(text_model) if text_model else None,
-    )
+    recognizer: Literal["sphinx", "ctc", "whisper"] | None = None
+    """Who hears spoken answers: pocketsphinx, the CTC head of a VQ-Whisper tokenizer, or a Whisper of transformers."""
+    recognizer_folder: OptionalFolder = None
+    """Of the last two."""
+    grammar: OptionalInput = None
+    """A corpus whose training sentences say what pocketsphinx may hear; without it, its own English."""
+    classifiers: OptionalInput = None
+    """What `evals/train_classifiers.py` made."""
+    speech_classifier: OptionalFolder = None
+    """Another one, say a published folder: the emotion of a voice."""
+    text_classifier: OptionalFolder = None
+    """The sentiment of a text."""
+    text_model: OptionalFolder = None
+    """How likely a text is: a causal model of transformers, or an exported one."""
+
+    @model_validator(mode="after")
+    def _names_who_hears(self) -> JudgedRecipe:
+        wants = self.recognizer in ("ctc", "whisper")
+        if wants != (self.recognizer_folder is not None):
+            found = f"recognizer = {self.recognizer!r}, recognizer_folder = {self.recognizer_folder}"
+            raise InputError(f"{found}: expected a folder for 'ctc' and 'whisper', and for nobody else")
+        return self
+
+    def judges(self) -> Judges:
+        """Raises `InputError` where one of them cannot be loaded."""
+        from spiritlm.scoring.recognizer import load_recognizer
+        from spiritlm.scoring.sentiment import load_speech_classifier, load_text_classifier
+        from spiritlm.scoring.text_model import CausalTextModel
+
+        own = {name: self.classifiers and self.classifiers / name for name in ("speech_classifier", "text_classifier")}
+        speech = self.speech_classifier or own["speech_classifier"]
+        text = self.text_classifier or own["text_classifier"]
+        spec = self.recognizer if self.recognizer_folder is None else f"{self.recognizer}:{self.recognizer_folder}"
+        return Judges(
+            load_recognizer(spec, self._sentences()) if spec else None,
+            load_speech_classifier(speech) if speech else None,
+            load_text_classifier(text) if text else None,
+            CausalTextModel(self.text_model) if self.text_model else None,
+        )
+
+    def _sentences(self) -> list[str] | None:
+        if self.grammar is None:
+            return None
+        return [sentence.text for told in read_manifest(self.grammar, "train") for sentence in told.sentences]
 
 
 def _required(judge: Judge | None, task: str, name: str) -> Judge:
