@@ -27,6 +27,7 @@ from spiritlm.run.stage import Input, Stage
 from spiritlm.scoring.heard import heard
 from spiritlm.scoring.jackknife import as_json, ratio
 from spiritlm.scoring.judges import JudgedRecipe, Judges
+from spiritlm.suites.shots import spread
 from spiritlm.tokens.documents import Segment
 
 ASKED: tuple[tuple[str, Output], ...] = (("text", "text"), ("speech", "text"), ("text", "speech"), ("speech", "speech"))
@@ -60,9 +61,11 @@ def generate(recipe: GenerateRecipe, stage: Stage) -> dict[str, Any]:
     if model.voice is None or model.ears is None:
         raise InputError(f"model = {recipe.model}: has no voice to tell stories with, or no ears to hear them")
     documents = [d for d in read_manifest(recipe.speech, "test") if d.id.endswith("_mutual")]
+    if not documents:
+        raise InputError(f"speech = {recipe.speech}: expected test recordings called NAME_mutual to be continued")
     shown = [(document, *asked) for document in documents[: recipe.stories] for asked in ASKED]
-    chosen = np.unique(np.linspace(0, len(documents) - 1, recipe.measured).astype(int))
-    told = _told(model, recipe, [*shown, *((documents[number], "speech", "speech") for number in chosen)])
+    listened = spread(documents, recipe.measured)
+    told = _told(model, recipe, [*shown, *((document, "speech", "speech") for document in listened)])
     samples = [_sample(model, number, one, stage) for number, one in enumerate(told[: len(shown)])]
     measured = _measured(model, told[len(shown) :], recipe.judges())
     write_json(stage.folder / "samples.json", {"samples": samples, "continuations": measured})

@@ -32,12 +32,22 @@ from spiritlm.run.program import guarded, run_stage
 from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, is_main_process
 from spiritlm.scoring.judges import JudgedRecipe
 from spiritlm.scoring.models import CHECKPOINTS, ExportedModel
-from spiritlm.suites import dev_loss, sheets, style_consistency
+from spiritlm.suites import dev_loss, sheets, stsp, style_consistency
 from spiritlm.suites.asked import AskedTask
 from spiritlm.suites.evaluation import ask_all, evaluate
 from spiritlm.suites.figures import figures, published
 from spiritlm.suites.pairs import Task
-from spiritlm.suites.registry import ASKED, GROUPS, SUITES, Asking, folder_of, read_asked, read_tasks, require_names
+from spiritlm.suites.registry import (
+    ASKED,
+    GROUPS,
+    SUITES,
+    Asking,
+    folder_of,
+    lacking_judges,
+    read_asked,
+    read_tasks,
+    require_names,
+)
 from spiritlm.suites.trigram import Trigrams
 from spiritlm.tokens.vocabulary import Vocabulary
 
@@ -55,7 +65,10 @@ class EvaluateRecipe(JudgedRecipe):
     data: OptionalFolder = None
     """The folder of the benchmarks."""
     split: str | None = None
-    """Of the benchmarks that have several: where None, `dev` of the official layouts, the only one of a mirror."""
+    """Of the benchmarks of pairs that have several: where None, `dev` of the official layouts, the only one of a
+    mirror."""
+    answers_split: str | None = None
+    """Of the benchmarks of answers that have several: where None, `test`, of LibriSpeech every `test-` there is."""
     store: OptionalInput = None
     """For loss and style_consistency; where it is given, trigrams over its documents stand beside all tasks."""
     moods: OptionalInput = None
@@ -111,26 +124,22 @@ class EvaluateRecipe(JudgedRecipe):
 class Tasks(NamedTuple):
     pairs: list[Task]
     asked: list[AskedTask]
+    not_judged: list[str]
+    """For want of somebody who judges them."""
+    prompts: dict[str, Any]
+    """How often the judges of STSP are right about its prompts."""
 
     @property
     def versions(self) -> dict[str, int]:
         return {t.name: t.version for t in self.pairs} | {t.name: t.version for t in self.asked}
-
-    def without_speech(self) -> tuple[Tasks, list[str]]:
-        """Those that are answered in text, and the names of the others."""
-        spoken = [task for task in self.asked if any(item.question.output == "speech" for item in task.items)]
-        return Tasks(self.pairs, [task for task in self.asked if task not in spoken]), [task.name for task in spoken]
 
 
 def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
     tasks, names = _tasks(recipe), recipe.names
     model = _load(recipe.model, recipe.speech_tokenizer)
     apart = _load(recipe.apart, recipe.speech_tokenizer) if recipe.apart else None
-    tasks, mute = tasks.without_speech() if any(one and one.voice is None for one in (model, apart)) else (tasks, [])
-    if mute:
-        print(f"  a model has no voice to answer with; not asked: {', '.join(mute)}")
     versions = tasks.versions | {name: version for name, version in STORE_TASKS.items() if name in names}
-    results: dict[str, Any] = {"task_versions": versions, "not_asked": mute}
+    results: dict[str, Any] = {"task_versions": versions, "not_judged": tasks.not_judged, "stsp_prompts": tasks.prompts}
     results |= _arm(model, tasks, recipe, stage.folder)
     beside = _arm(apart, tasks, recipe, stage.folder / "apart") if apart else None
     if recipe.store and is_main_process():
@@ -150,13 +159,20 @@ def run(recipe: EvaluateRecipe, stage: Stage) -> dict[str, Any]:
 
 
 def _tasks(recipe: EvaluateRecipe) -> Tasks:
+    """Of benchmarks of answers none in a process that is not the first, for that one asks them all."""
     data, names = recipe.data, recipe.names
     if data is None:
-        return Tasks([], [])
+        return Tasks([], [], [], {})
     pairs = [task for name in names if name in SUITES for task in read_tasks(name, data, recipe.split)]
-    asked = [name for name in names if name in ASKED]
+    asked = [name for name in names if name in ASKED] if is_main_process() else []
     asking = recipe.asking() if asked else Asking()
-    return Tasks(pairs, [task for name in asked for task in read_asked(name, data, recipe.split, asking)])
+    answers = [task for name in asked for task in read_asked(name, data, recipe.answers_split, asking)]
+    if missing := lacking_judges(asked, asking.judges):
+        print(f"  nobody judges, and so not asked: {', '.join(missing)}")
+    prompts = {}
+    if "stsp" in asked:
+        prompts = stsp.prompt_figures(folder_of("stsp", data), recipe.answers_split, asking.judges)
+    return Tasks(pairs, answers, missing, prompts)
 
 
 def _load(folder: Path, speech_tokenizer: Path | None) -> ExportedModel:
@@ -171,8 +187,12 @@ def _arm(model: ExportedModel, tasks: Tasks, recipe: EvaluateRecipe, folder: Pat
     if recipe.store:
         model.vocabulary.require_hash(Vocabulary.load(recipe.store).hash, recipe.store)
     found: dict[str, Any] = {"model": model.identity, "tasks": evaluate(model, tasks.pairs, folder)}
-    if tasks.asked:
-        found["asked"] = ask_all(model, tasks.asked, folder)
+    if any(name in ASKED for name in recipe.names):
+        mute = [task for task in tasks.asked if task.is_spoken] if model.voice is None else []
+        if mute:
+            print(f"  the model has no voice to answer with, and so not asked: {', '.join(task.name for task in mute)}")
+        found["asked"] = ask_all(model, [task for task in tasks.asked if task not in mute], folder)
+        found["not_asked"] = [task.name for task in mute]
     return found
 
 
@@ -220,7 +240,7 @@ def main() -> None:
         "--tasks", metavar="NAME,NAME", help=f"of {', '.join([*SUITES, *ASKED, *GROUPS, *STORE_TASKS])}"
     )
     parser.add_argument("--data", help="folder of the benchmarks")
-    parser.add_argument("--split", help="of the benchmarks that have several (default: dev, or the only one)")
+    parser.add_argument("--split", help="of the benchmarks of pairs that have several (default: dev, or the only one)")
     parser.add_argument("--out", help="folder of the results")
     parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
     parser.add_argument("--debug", action="store_true", help="show the trace of an error")

@@ -43,7 +43,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--top-p", type=float, default=0.95, help="among the likeliest of this share (%(default)g)")
     parser.add_argument("--top-k", type=int, default=0, help="among so many of the likeliest; 0: all (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=32, help="answers that are made together (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, help="answers made together, at most (%(default)s)")
     parser.set_defaults(run=run, prompt=())
     return parser
 
@@ -91,7 +91,7 @@ def _answers(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     model = SpeechTextLM.from_pretrained(options.model)
     if model.voice is not None:
         manner.check(model.voice)
-    elif options.output == "speech" or options.stream or manner != Manner():
+    elif options.output == "speech" or (options.stream and options.output == "any") or manner != Manner():
         raise InputError(f"{options.model}: has no voice; ask for --output text, or any")
     else:
         print("the model has no voice: speech it answers with stays units")
@@ -106,6 +106,7 @@ def _answers(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         print(
             "no sound" if first is None else f"first sound after {1000 * first:.0f} ms, all after {row['took']:.1f} s"
         )
+        print(f"page: {continuations.save_page([row], options.out)}")
         yield row
         return
     rows = continuations.answer(

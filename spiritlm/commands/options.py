@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spiritlm.errors import InputError
 
+SUFFIXES = (".txt", ".wav", ".html")
 DEFAULT_MODEL = Path("runs/quickstart/model")
 
 
@@ -33,6 +34,9 @@ def add_voice(command: argparse.ArgumentParser) -> None:
 def require_writable(out: Path) -> None:
     """Raises `InputError` where no file can be written beside `out`."""
     folder = out.resolve().parent
+    for suffix in SUFFIXES:
+        if (taken := out.with_name(out.name + suffix)).is_dir():
+            raise InputError(f"--out {out}: {taken} is a folder")
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:

@@ -28,7 +28,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "--longest", type=float, default=LONGEST, metavar="S", help="seconds that are heard in one go (%(default)g)"
     )
     parser.add_argument("--json", action="store_true", help="one line of JSON a recording, with its pieces and times")
-    parser.add_argument("--batch-size", type=int, default=32, help="pieces that are heard together (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, help="pieces heard together, at most (%(default)s)")
     parser.set_defaults(run=run)
     return parser
 
@@ -50,7 +50,10 @@ def run(options: argparse.Namespace) -> None:
             for speech, spans in zip(waves, cuts, strict=True)
             for start, end in spans
         ]
-        said = iter(model.transcribe(pieces, options.batch_size))
+        try:
+            said = iter(model.transcribe(pieces, options.batch_size))
+        except InputError as error:
+            raise InputError(f"{error}, with --longest under {options.longest:g} s") from None
     for path, spans in zip(options.recordings, cuts, strict=True):
         texts = [next(said) for _ in spans]
         text = " ".join(filter(None, texts))

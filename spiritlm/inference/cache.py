@@ -12,15 +12,18 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+ROOM = 64
+"""Tokens that room is made for at a time."""
+
 
 class RoomyLayer(DynamicLayer):
     """`keys`, `values`: `[rows, heads, time, size]`."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__()
         self.lazy_initialization(keys, values)
         self._length = keys.shape[2]
-        self._buffers = [torch.nn.functional.pad(tensor, (0, 0, 0, room)) for tensor in (keys, values)]
+        self._buffers = [keys, values]
         self._show()
 
     def _show(self) -> None:
@@ -30,6 +33,9 @@ class RoomyLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         first, self._length = self._length, self._length + key_states.shape[2]
+        if self._length > self._buffers[0].shape[2]:
+            room = (0, 0, 0, self._length + ROOM - self._buffers[0].shape[2])
+            self._buffers = [torch.nn.functional.pad(buffer, room) for buffer in self._buffers]
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[:, :, first : self._length] = new
         self._show()
@@ -45,14 +51,14 @@ def is_plain(cache: Cache) -> bool:
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
-def joined(caches: Sequence[Cache], room: int) -> Cache:
-    """Plain caches of some rows each as one of all, padded on the left to the longest, with `room` tokens behind."""
+def joined(caches: Sequence[Cache]) -> Cache:
+    """Plain caches of some rows each as one of all, padded on the left to the longest."""
     longest = max(cache.get_seq_length() for cache in caches)
     layers = []
     for parts in zip(*(cache.layers for cache in caches), strict=True):
         keys = torch.cat([_padded(part.keys, longest) for part in parts])
         values = torch.cat([_padded(part.values, longest) for part in parts])
-        layers.append(RoomyLayer(keys, values, room))
+        layers.append(RoomyLayer(keys, values))
     return Cache(layers=layers)
 
 

@@ -6,11 +6,13 @@ OUT.html                     everything, sounds included, on one page
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,20 +20,20 @@ import numpy as np
 
 from spiritlm.audio.files import write_wav
 from spiritlm.errors import InputError
-from spiritlm.inference.decoding import BATCH_SIZE
 from spiritlm.inference.model import SpeechTextLM
-from spiritlm.inference.request import Output, Request, Sampling, Speech
-from spiritlm.inference.speaking import Manner, Said
+from spiritlm.inference.request import BATCH_SIZE, Output, Request, Sampling, Speech
+from spiritlm.inference.speaking import NOTHING, Manner, Said
 from spiritlm.inference.transcript import transcript
 from spiritlm.run.files import read_jsonl, write_text
 from spiritlm.run.page import Page, audio
 from spiritlm.run.progress import progress
 from spiritlm.tokens.documents import Segment
-from spiritlm.tokens.interleave import SPEECH
+from spiritlm.tokens.interleave import SPEECH, TEXT
 
 Pieces = Sequence[tuple[str, str]]
 """Of a prompt: ("text", words) or ("speech", path)."""
 KINDS = ("text", "speech")
+NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,15 @@ def read_prompts(path: Path, output: Output, sampling: Sampling) -> list[Asked]:
     found: dict[str, Asked] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
         where = f"{path}, line {number}"
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: expected an object with id, prompt and output, found {str(row)[:60]}")
         if strange := sorted(set(row) - {"id", "prompt", "output"}):
             raise InputError(f"{where}: {strange[0]!r}: expected id, prompt and output")
         name, wanted = str(row.get("id", number)), row.get("output", output)
-        if not name or name != Path(name).name or name in found:
-            raise InputError(f"{where}: id {name!r}: expected a name for files that no other line has")
+        if not NAME.fullmatch(name) or name in found:
+            raise InputError(
+                f"{where}: id {name[:60]!r}: expected letters, digits, . _ -, at most 100, as no other line"
+            )
         if wanted not in get_args(Output):
             raise InputError(f"{where}: output {wanted!r}: expected one of {', '.join(get_args(Output))}")
         pieces = _pieces(row.get("prompt"), where, path.parent)
@@ -79,7 +85,9 @@ def _pieces(told: Any, where: str, beside: Path) -> list[tuple[str, str]]:
                 f'{where}: prompt: expected {{"text": WORDS}} or {{"speech": PATH}}, found {str(piece)[:60]}'
             )
         ((kind, value),) = piece.items()
-        pieces.append((kind, str(beside / value if kind == "speech" else value)))
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{where}: prompt: {kind}: expected words or a path, found {str(value)[:60]!r}")
+        pieces.append((kind, str(beside / value) if kind == "speech" else value))
     return pieces
 
 
@@ -106,7 +114,7 @@ def answer(
     answers = model.generate_many([one.request for one in asked], batch_size)
     with progress("answer", len(asked)) if len(asked) > 1 else nullcontext() as bar:
         for number, segments in answers:
-            wave = np.zeros(0, np.float32) if model.voice is None else model.speak(segments, manner)
+            wave = NOTHING if model.voice is None else model.speak(segments, manner)
             rows[number] = _save(model, asked[number], segments, wave, out)
             if bar is not None:
                 bar.advance(1)
@@ -124,10 +132,20 @@ def stream(model: SpeechTextLM, asked: Asked, manner: Manner, out: Path) -> dict
         said.append(piece)
     took = time.perf_counter() - started
     print()
-    wave = np.concatenate([np.zeros(0, np.float32), *(piece.wave for piece in said)])
-    text = "".join(piece.text for piece in said)
-    row = _written(model, asked, text or f"[{_seconds(model, wave):.1f} s of speech]", wave, out)
+    wave = np.concatenate([NOTHING, *(piece.wave for piece in said)])
+    row = _written(model, asked, _told(said, model), wave, out)
     return {**row, "first_sound": first, "took": took}
+
+
+def _told(said: Sequence[Said], model: SpeechTextLM) -> str:
+    """Words, and between them how long was spoken."""
+    parts = []
+    for modality, some in groupby(said, key=lambda piece: piece.modality):
+        pieces = list(some)
+        wave = np.concatenate([piece.wave for piece in pieces])
+        spoken = f"[{_seconds(model, wave):.1f} s of speech]"
+        parts.append("".join(piece.text for piece in pieces).strip() if modality == TEXT else spoken)
+    return " ".join(parts) or "(nothing)"
 
 
 def _save(

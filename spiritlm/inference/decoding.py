@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from spiritlm.inference.request import Sampling
+from spiritlm.errors import InputError
+from spiritlm.inference.request import BATCH_SIZE, Sampling
 
-BATCH_SIZE = 64
-"""Requests that are decoded together, at most."""
+BATCH_TOKENS = {"cpu": 1 << 16, "cuda": 1 << 15}
+"""Read and new ones that the requests of a batch may have together; of a model of 7 billion parameters the second is
+16 GiB of keys and values."""
 PADDING = 1.25
 """Prompts are read together where the longest is at most so many times the shortest."""
 
@@ -43,8 +45,8 @@ class Chosen(NamedTuple):
 def decode(
     model: torch.nn.Module, prompts: Sequence[TokenPrompt], batch_size: int = BATCH_SIZE
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Answers int64 `[tokens]` with their place among `prompts`, as they end. `model`: causal, of transformers, with
-    room for every prompt and what is asked for."""
+    """Answers int64 `[tokens]` with their place among `prompts`, as they end. `model`: a causal transformer of
+    transformers, with room for every prompt and what is asked for. `batch_size`: see `BATCH_TOKENS`, too."""
     said: dict[int, list[int]] = {number: [] for number in range(len(prompts))}
     for number, id in decode_steps(model, prompts, batch_size):
         if id is None:
@@ -66,10 +68,33 @@ def decode_steps(
 ) -> Iterator[Chosen]:
     """Tokens as they are chosen, by turns of all that are decoded together; a last one with id None for each."""
     order = sorted(range(len(prompts)), key=lambda n: (len(prompts[n].ids), prompts[n].sampling.max_new_tokens))
-    for first in range(0, len(order), batch_size):
-        numbers = order[first : first + batch_size]
+    device = next(model.parameters()).device.type
+    for numbers in _batches(prompts, order, batch_size, BATCH_TOKENS.get(device, BATCH_TOKENS["cuda"])):
         for row, id in _Batch(model, [prompts[n] for n in numbers]).steps():
             yield Chosen(numbers[row], id)
+
+
+def _batches(prompts: Sequence[TokenPrompt], order: Sequence[int], rows: int, tokens: int) -> Iterator[list[int]]:
+    """Neighbours in `order`, at most `rows` of them, which would fill at most `tokens` if all were as long as the
+    longest; one alone may be longer."""
+    batch: list[int] = []
+    longest = 0
+    for number in order:
+        length = len(prompts[number].ids) + prompts[number].sampling.max_new_tokens
+        if batch and (len(batch) == rows or (len(batch) + 1) * max(longest, length) > tokens):
+            yield batch
+            batch, longest = [], 0
+        batch.append(number)
+        longest = max(longest, length)
+    if batch:
+        yield batch
+
+
+class _Read(NamedTuple):
+    logits: torch.Tensor
+    """Of the last tokens, `[texts, vocabulary]`."""
+    cache: Any
+    """What is to be remembered."""
 
 
 class _Batch:
@@ -112,18 +137,19 @@ class _Batch:
 
         texts = [tuple(prompt.ids.tolist()) for prompt in self.prompts]
         different = list(dict.fromkeys(texts))
-        groups = list(_of_about_one_length(different))
-        parts = [self._read_together(groups[0])]
-        if is_plain(parts[0][1]):
-            parts += [self._read_together(group) for group in groups[1:]]
-            self.cache = joined([cache for _, cache in parts], max(self.left))
+        first, *others = _of_about_one_length(different)
+        parts = [self._read_together(first)]
+        if is_plain(parts[0].cache):
+            parts += [self._read_together(group) for group in others]
+            self.cache = joined([part.cache for part in parts])
         else:
             parts = [self._read_together(different)]
-            self.cache = parts[0][1]
+            self.cache = parts[0].cache
+        logits = torch.cat([part.logits for part in parts])
+        del parts
         lengths = torch.tensor([len(ids) for ids in different], device=self.device)[:, None]
         longest = int(lengths.max())
         self.mask = (torch.arange(longest, device=self.device) >= longest - lengths).long()
-        logits = torch.cat([part for part, _ in parts])
         places = [different.index(ids) for ids in texts]
         if len(different) < len(texts):
             self._select(places)
@@ -131,8 +157,7 @@ class _Batch:
         self.positions = self.mask.sum(1)
         return logits
 
-    def _read_together(self, texts: Sequence[tuple[int, ...]]) -> tuple[torch.Tensor, Any]:
-        """Logits of the last tokens, `[texts, vocabulary]`, and what is to be remembered."""
+    def _read_together(self, texts: Sequence[tuple[int, ...]]) -> _Read:
         longest = max(map(len, texts))
         ids = torch.tensor([(0,) * (longest - len(text)) + text for text in texts], device=self.device)
         lengths = torch.tensor([len(text) for text in texts], device=self.device)[:, None]
@@ -144,7 +169,9 @@ class _Batch:
             use_cache=True,
             logits_to_keep=1,
         )
-        return found.logits[:, -1], found.past_key_values
+        if getattr(found, "past_key_values", None) is None:
+            raise InputError(f"{type(self.model).__name__}: keeps no keys and values, expected a causal transformer")
+        return _Read(found.logits[:, -1], found.past_key_values)
 
     def _step(self, ids: Sequence[int]) -> torch.Tensor:
         self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
@@ -187,9 +214,9 @@ class _Choice:
     def __init__(self, prompts: Sequence[TokenPrompt], device: torch.device) -> None:
         self.samplings = [prompt.sampling for prompt in prompts]
         self.device = device
-        sets: dict[tuple[int, ...], int] = {}
-        self.bans = [sets.setdefault(tuple(prompt.banned), len(sets)) for prompt in prompts]
-        self.sets = [torch.tensor(ids, dtype=torch.long, device=device) for ids in sets]
+        sets = {id(prompt.banned): prompt.banned for prompt in prompts}
+        self.bans = [list(sets).index(id(prompt.banned)) for prompt in prompts]
+        self.sets = [torch.tensor(list(ids), dtype=torch.long, device=device) for ids in sets.values()]
         self.draws_at_all = any(sampling.temperature for sampling in self.samplings)
 
     def __call__(self, logits: torch.Tensor, rows: Sequence[int], draws: Sequence[float]) -> list[int]:
@@ -215,8 +242,8 @@ def _draw(logits: torch.Tensor, samplings: Sequence[Sampling], draws: Sequence[f
     def column(values: Sequence[float]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float64, device=logits.device)[:, None]
 
-    kept = max(s.top_k for s in samplings) if all(s.top_k for s in samplings) else logits.shape[1]
-    sorted_logits, order = logits.topk(min(kept, logits.shape[1]))
+    sorted_logits, order = logits.sort(descending=True, stable=True)
+    sorted_logits = sorted_logits - sorted_logits[:, :1]
     probabilities = (sorted_logits / column([s.temperature for s in samplings])).softmax(-1)
     ranks = torch.arange(probabilities.shape[1], device=logits.device)
     within = ranks < column([s.top_k or logits.shape[1] for s in samplings])

@@ -6,7 +6,7 @@ the speech decoder in the sub-folders `speech_tokenizer/` and `voice/`; or a fol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import get_args
@@ -16,10 +16,10 @@ import torch
 
 from spiritlm.errors import InputError
 from spiritlm.inference import published
-from spiritlm.inference.decoding import BATCH_SIZE, TokenPrompt, decode, decode_steps
+from spiritlm.inference.decoding import TokenPrompt, decode, decode_steps
 from spiritlm.inference.loading import load_language_model
-from spiritlm.inference.pieces import answer_turn, banned_ids, end_ids, require_units, spoken_ids, turn
-from spiritlm.inference.request import Output, Prompt, Request, Sampling, Speech, Task, greedy
+from spiritlm.inference.pieces import banned_ids, end_ids, require_units, spoken_ids, turn
+from spiritlm.inference.request import BATCH_SIZE, Output, Prompt, Request, Sampling, Speech, Task, greedy
 from spiritlm.inference.speaking import Manner, Said, as_it_comes, spoken
 from spiritlm.synthesis.loading import load_speech_decoder
 from spiritlm.synthesis.protocol import SpeechDecoder
@@ -32,6 +32,12 @@ from spiritlm.units.protocol import SpeechTokenizer
 SHORTEST = 1.0
 """Seconds. A piece of speech with fewer units than this long takes is left out where either modality may come: it is a
 slip between two texts more often than something said (Spirit LM leaves out fewer than 25 units, a second)."""
+
+
+HEARD_TOGETHER = 16
+"""Sounds that are encoded in one batch."""
+MOST_WORDS = 0.25
+"""A transcript needs room for at least so many tokens as share of what is heard."""
 
 
 class SpeechTextLM:
@@ -81,43 +87,60 @@ class SpeechTextLM:
 
         Raises `InputError` for an empty prompt, an unknown output, and a spoken piece that cannot be heard.
         """
-        if output not in get_args(Output):
-            raise InputError(f"output {output!r}: expected one of {', '.join(get_args(Output))}")
+        (asked,) = self._prompts([Request(prompt, output, task=task)])
+        return asked
+
+    def _prompts(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Of each request; every sound is heard once."""
+        pieces = {id(piece): piece for request in requests for piece in request.prompt if isinstance(piece, Speech)}
+        heard = dict(zip(pieces, self._hear(list(pieces.values())), strict=True))
+        return [self._prompt(request, heard) for request in requests]
+
+    def _hear(self, sounds: Sequence[Speech]) -> list[list[int]]:
+        """Ids of each, those of about one length together."""
+        if sounds and self.ears is None:
+            raise InputError("the model cannot hear the prompt: it was exported without a speech tokenizer")
+        order = sorted(range(len(sounds)), key=lambda number: len(sounds[number].wave))
+        found: dict[int, list[int]] = {}
+        for first in range(0, len(order), HEARD_TOGETHER):
+            some = order[first : first + HEARD_TOGETHER]
+            assert self.ears is not None
+            rate = self.ears.sample_rate
+            streams = self.ears.encode_batch([sounds[number].at(rate) for number in some], rate)
+            found |= {n: spoken_ids(one, self.vocabulary) for n, one in zip(some, streams, strict=True)}
+        return [found[number] for number in range(len(sounds))]
+
+    def _prompt(self, request: Request, heard: Mapping[int, list[int]]) -> list[int]:
+        if request.output not in get_args(Output):
+            raise InputError(f"output {request.output!r}: expected one of {', '.join(get_args(Output))}")
         ids, modality = [self.vocabulary.bos], None
-        for piece in prompt:
-            piece_modality = TEXT if isinstance(piece, str) else SPEECH
-            ids += turn(modality, piece_modality, self.vocabulary) + self._piece_ids(piece)
-            modality = piece_modality
+        for piece in request.prompt:
+            of = TEXT if isinstance(piece, str) else SPEECH
+            if isinstance(piece, str) and not piece.strip():
+                raise InputError("the prompt is empty: a written piece has no words")
+            ids += turn(modality, of, self.vocabulary, request.task)
+            ids += self.vocabulary.encode_text(piece) if isinstance(piece, str) else heard[id(piece)]
+            modality = of
         if modality is None:
             raise InputError("the prompt is empty: give text, speech or both")
-        return ids + answer_turn(modality, output, task, self.vocabulary)
+        after = {"text": TEXT, "speech": SPEECH}.get(request.output, modality)
+        return ids + turn(modality, after, self.vocabulary, request.task)
 
-    def _piece_ids(self, piece: str | Speech) -> list[int]:
-        if isinstance(piece, str):
-            if not piece.strip():
-                raise InputError("the prompt is empty: a written piece has no words")
-            return self.vocabulary.encode_text(piece)
-        if self.ears is None:
-            raise InputError("the model cannot hear the prompt: it was exported without a speech tokenizer")
-        return spoken_ids(self.ears.encode(piece.wave, piece.sample_rate), self.vocabulary)
-
-    def token_prompt(self, request: Request) -> TokenPrompt:
+    def token_prompts(self, requests: Sequence[Request]) -> list[TokenPrompt]:
         """Raises `InputError` as `prompt_ids` does, and where prompt and new tokens do not fit the model's context."""
-        ids = self.prompt_ids(request.prompt, request.output, request.task)
-        new = request.sampling.max_new_tokens
-        if len(ids) + new > self.context:
-            raise InputError(
-                f"the prompt has {len(ids)} tokens and {new} new ones are asked for: together at most "
-                f"{self.context} fit"
-            )
-        asked = request.output, request.task
-        return TokenPrompt(np.array(ids), request.sampling, end_ids(*asked, self.vocabulary), self._banned(*asked))
+        asked = []
+        for request, ids in zip(requests, self._prompts(requests), strict=True):
+            if len(ids) + (new := request.sampling.max_new_tokens) > self.context:
+                raise InputError(
+                    f"the prompt has {len(ids)} tokens and {new} new ones are asked for: together at most "
+                    f"{self.context} fit"
+                )
+            asked.append(self._token_prompt(request, ids, request.sampling))
+        return asked
 
-    def _banned(self, output: Output, task: Task) -> list[int]:
-        known: dict[tuple[Output, Task], list[int]] = self.__dict__.setdefault("_bans", {})
-        if (output, task) not in known:
-            known[output, task] = banned_ids(output, task, self.vocabulary)
-        return known[output, task]
+    def _token_prompt(self, request: Request, ids: Sequence[int], sampling: Sampling) -> TokenPrompt:
+        wanted = request.output, request.task, self.vocabulary
+        return TokenPrompt(np.array(ids), sampling, end_ids(*wanted), banned_ids(*wanted))
 
     # answers
 
@@ -134,8 +157,7 @@ class SpeechTextLM:
     ) -> Iterator[tuple[int, list[Segment]]]:
         """Answers with their place among `requests`, as they end. `batch_size`: requests that are decoded together; it
         changes how fast, not what. All prompts are made before the first is answered, so that errors come first."""
-        asked = [self.token_prompt(request) for request in requests]
-        return self._answers(requests, asked, batch_size)
+        return self._answers(requests, self.token_prompts(requests), batch_size)
 
     def _answers(
         self, requests: Sequence[Request], asked: Sequence[TokenPrompt], batch_size: int
@@ -155,7 +177,7 @@ class SpeechTextLM:
 
         Raises `InputError` as `generate` and `speak` do, before anything is said.
         """
-        asked = self.token_prompt(request)
+        (asked,) = self.token_prompts([request])
         manner = manner or Manner()
         if request.output != "text":
             if self.voice is None:
@@ -189,15 +211,18 @@ class SpeechTextLM:
         self, pieces: Sequence[str] | Sequence[Speech], output: Output, task: Task, batch_size: int
     ) -> list[list[Segment]]:
         """As many new tokens as a pair can have: of text no more than of speech, of speech what is left."""
-        requests = []
-        for piece in pieces:
-            tokens = len(self.prompt_ids([piece], output, task))
-            room = self.context - tokens
-            most = min(tokens, room) if task == "transcribe" else room
-            if most < 1:
-                raise InputError(f"the prompt has {tokens} tokens: at most {self.context}, with the answer, fit")
-            requests.append(Request([piece], output, greedy(most), task))
-        answers = dict(self.generate_many(requests, batch_size))
+        requests = [Request([piece], output, task=task) for piece in pieces]
+        asked = []
+        for number, (request, ids) in enumerate(zip(requests, self._prompts(requests), strict=True), start=1):
+            room = self.context - len(ids)
+            if room < 1 or (task == "transcribe" and room < MOST_WORDS * len(ids)):
+                raise InputError(
+                    f"piece {number} of {len(pieces)}: its prompt has {len(ids)} tokens, at most {self.context} fit "
+                    "together with the answer: cut it shorter"
+                )
+            most = min(len(ids), room) if task == "transcribe" else room
+            asked.append(self._token_prompt(request, ids, greedy(most)))
+        answers = dict(self._answers(requests, asked, batch_size))
         return [answers[number] for number in range(len(requests))]
 
     @staticmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from spiritlm.errors import InputError
@@ -13,24 +15,19 @@ from spiritlm.tokens.layout import STREAMS
 from spiritlm.tokens.vocabulary import Vocabulary
 from spiritlm.units.protocol import SpeechTokenizer, UnitStreams
 
-ANSWER_MARKERS: dict[Task, str] = {"transcribe": "[ASR]", "read": "[TTS]"}
+MARKERS: dict[tuple[Task, int], str] = {("transcribe", TEXT): "[ASR]", ("read", SPEECH): "[TTS]"}
+"""Before answers of a modality."""
 
 
-def turn(before: int | None, after: int, vocabulary: Vocabulary) -> list[int]:
-    """Markers between a piece of modality `before`, None at the beginning, and one of `after`; none within one."""
+def turn(before: int | None, after: int, vocabulary: Vocabulary, task: Task = "continue") -> list[int]:
+    """Markers between a piece of modality `before`, None at the beginning, and one of `after`; none within one. Where
+    speech is to be written down or text read aloud, they are those of the pairs of training, `[ASR]` and `[TTS]`, if
+    the vocabulary has them."""
     if before == after:
         return []
-    return (vocabulary.closing(before) if before is not None else []) + vocabulary.opening(after)
-
-
-def answer_turn(before: int | None, output: Output, task: Task, vocabulary: Vocabulary) -> list[int]:
-    """Markers between a prompt that ends in modality `before`, None where it is empty, and its answer: as in pairs of
-    training where it is to be transcribed or read aloud and the vocabulary has `[ASR]` and `[TTS]`."""
-    marker = vocabulary.marker(ANSWER_MARKERS[task]) if task in ANSWER_MARKERS else None
-    if marker is not None and before is not None:
-        return [*vocabulary.closing(before), marker]
-    after = {"text": TEXT, "speech": SPEECH}.get(output, before)
-    return [] if after is None else turn(before, after, vocabulary)
+    marker = vocabulary.marker(MARKERS[task, after]) if (task, after) in MARKERS and before is not None else None
+    opening = vocabulary.opening(after) if marker is None else [marker]
+    return (vocabulary.closing(before) if before is not None else []) + opening
 
 
 def end_ids(output: Output, task: Task, vocabulary: Vocabulary) -> list[int]:
@@ -42,7 +39,8 @@ def end_ids(output: Output, task: Task, vocabulary: Vocabulary) -> list[int]:
     return [vocabulary.eos, *vocabulary.closing(own), *(vocabulary.opening(other) if task != "continue" else [])]
 
 
-def banned_ids(output: Output, task: Task, vocabulary: Vocabulary) -> list[int]:
+@lru_cache(maxsize=8)
+def banned_ids(output: Output, task: Task, vocabulary: Vocabulary) -> tuple[int, ...]:
     """Ids that an answer may not hold: padding rows and `<s>` always; markers and the other modality where one is asked
     for (Spirit LM, `generate`)."""
     known = np.arange(vocabulary.padded_size)
@@ -54,7 +52,7 @@ def banned_ids(output: Output, task: Task, vocabulary: Vocabulary) -> list[int]:
     if output == "any":
         for modality in (TEXT, SPEECH):
             allowed |= np.isin(known, vocabulary.opening(modality) + vocabulary.closing(modality))
-    return np.flatnonzero(~allowed).tolist()
+    return tuple(np.flatnonzero(~allowed).tolist())
 
 
 def spoken_ids(heard: UnitStreams, vocabulary: Vocabulary) -> list[int]:

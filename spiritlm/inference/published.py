@@ -81,7 +81,8 @@ def read_voice(folder: Path) -> SpeechDecoder:
 def parts_of(folder: Path) -> Path:
     """The folder of speech tokenizers and vocoders that belongs to `spiritlm_model/NAME`. Raises `InputError` where
     there is none."""
-    parts = folder.absolute().parents[1] / PARTS
+    above = folder.absolute().parents
+    parts = above[min(1, len(above) - 1)] / PARTS
     if not parts.is_dir():
         raise InputError(f"{parts}: expected the published speech tokenizers there, beside spiritlm_model")
     return parts

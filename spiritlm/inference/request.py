@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import soxr
 
 from spiritlm.audio.files import read_audio
 from spiritlm.errors import InputError
@@ -16,6 +17,9 @@ Output = Literal["text", "speech", "any"]
 Task = Literal["continue", "transcribe", "read"]
 """Go on; write down what is heard; read aloud what is written."""
 SAMPLE_RATE = 16_000
+"""Hz, of what is read from files, and what most listeners want."""
+BATCH_SIZE = 64
+"""Requests that are answered together, at most."""
 
 
 class Speech(NamedTuple):
@@ -30,6 +34,12 @@ class Speech(NamedTuple):
     def read(cls, path: Path, sample_rate: int = SAMPLE_RATE) -> Speech:
         """A sound file, resampled. Raises `InputError` where it is absent or no sound."""
         return cls(read_audio(path, sample_rate), sample_rate)
+
+    def at(self, sample_rate: int) -> np.ndarray:
+        """The wave at another rate, float32 `[samples]`."""
+        if self.sample_rate == sample_rate or not len(self.wave):
+            return np.asarray(self.wave, np.float32)
+        return soxr.resample(np.asarray(self.wave, np.float32), self.sample_rate, sample_rate)
 
 
 Prompt = Sequence[str | Speech]

@@ -63,7 +63,7 @@ def as_it_comes(
 ) -> Iterator[Said]:
     """`ids`: generated one after the other after `prompt`, int `[tokens]`. A run of speech is spoken once `shortest`
     units of it are there; put together, its sound is that of `spoken`."""
-    run = _Run(vocabulary, prompt)
+    run = _Run(vocabulary, prompt, "")
     for id in ids:
         modality = _modality(id, vocabulary)
         if modality is None:
@@ -80,8 +80,9 @@ def as_it_comes(
 class _Run:
     """Tokens of one modality, and how much of them has been said."""
 
-    def __init__(self, vocabulary: Vocabulary, before: np.ndarray) -> None:
-        self.vocabulary, self.before = vocabulary, before
+    def __init__(self, vocabulary: Vocabulary, before: np.ndarray, gap: str) -> None:
+        """`before`: ids that it goes on from; `gap`: what parts it from an earlier text."""
+        self.vocabulary, self.before, self.gap = vocabulary, before, gap
         self.modality = TEXT
         self.ids: list[int] = []
         self.done = 0
@@ -91,7 +92,8 @@ class _Run:
         self.stream: SpeechStream | None = None
 
     def next(self) -> _Run:
-        return _Run(self.vocabulary, np.concatenate([self.before, self.ids]))
+        gap = " " if self.gap or self.modality == TEXT else ""
+        return _Run(self.vocabulary, np.concatenate([self.before, self.ids]), gap)
 
     def more(self, voice: SpeechDecoder | None, manner: Manner, shortest: int, ended: bool) -> Iterator[Said]:
         if not self.ids:
@@ -110,7 +112,8 @@ class _Run:
         text = self.vocabulary.decode_text(self.ids)
         whole = len(text) if ended else text.rfind(" ")
         new, self.done = text[self.done : max(whole, self.done)], max(whole, self.done)
-        return new
+        gap, self.gap = (self.gap, "") if new else ("", self.gap)
+        return gap + new
 
     def _sound(self, voice: SpeechDecoder, manner: Manner, shortest: int, ended: bool) -> np.ndarray:
         """Of a block of new units; of all that are left where the run has ended."""

@@ -135,7 +135,7 @@ class TextHarness(LM):
         return TokenPrompt(np.array(ids, np.int64), sampling, ends, self._banned)
 
     @cached_property
-    def _banned(self) -> list[int]:
+    def _banned(self) -> tuple[int, ...]:
         return banned_ids("text", "continue", self.vocabulary)
 
     @cached_property

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import soxr
 
 from spiritlm.inference.request import SAMPLE_RATE, Speech
 from spiritlm.scoring.judges import Judges
@@ -29,9 +28,7 @@ def heard(spoken: Sequence[Speech], judges: Judges) -> list[dict[str, Any]]:
 
 
 def _measured(speech: Speech) -> dict[str, Any]:
-    wave = speech.wave
-    if speech.sample_rate != SAMPLE_RATE and len(wave):
-        wave = soxr.resample(wave, speech.sample_rate, SAMPLE_RATE)
+    wave = speech.at(SAMPLE_RATE)
     f0 = track_pitch(wave, SAMPLE_RATE) if len(wave) >= SAMPLE_RATE // 10 else np.zeros(0)
     voiced = f0[f0 > 0]
     low, middle, high = np.percentile(voiced, [5, 50, 95]) if len(voiced) >= LEAST_VOICED else (0.0, 0.0, 0.0)

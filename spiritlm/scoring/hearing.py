@@ -77,4 +77,5 @@ class Hearing:
 
 
 def _key(sound: Sound) -> str | bytes:
-    return str(sound.source) if isinstance(sound.source, Path) else hashlib.sha256(sound.source).digest()
+    source = sound.source  # it may be made when it is asked for
+    return str(source) if isinstance(source, Path) else hashlib.sha256(source).digest()

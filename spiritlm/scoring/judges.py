@@ -86,9 +86,6 @@ class Judges:
     def sentiment(self, task: str) -> TextClassifier:
         return _required(self.text_classifier, task, "text_classifier")
 
-    def fluency(self, task: str) -> TextModel:
-        return _required(self.text_model, task, "text_model")
-
 
 class JudgedRecipe(StageRecipe):
     """Of a stage whose figures others judge."""

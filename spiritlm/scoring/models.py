@@ -17,8 +17,8 @@ from spiritlm.errors import InputError
 from spiritlm.inference import published
 from spiritlm.inference.decoding import TokenPrompt, decode
 from spiritlm.inference.loading import load_language_model
-from spiritlm.inference.pieces import answer_turn, banned_ids, end_ids, turn
-from spiritlm.inference.request import Speech
+from spiritlm.inference.pieces import banned_ids, end_ids, turn
+from spiritlm.inference.request import Speech, Task
 from spiritlm.inference.speaking import Manner, spoken
 from spiritlm.run.files import files_below, sha256_files
 from spiritlm.run.progress import progress
@@ -36,6 +36,7 @@ from spiritlm.units.loading import load_speech_tokenizer
 from spiritlm.units.pitch import PitchTokenizer
 from spiritlm.units.protocol import SpeechTokenizer
 
+OUTPUTS = {"text": TEXT, "speech": SPEECH}
 CHECKPOINTS = "checkpoints"
 """In the folder of a run."""
 
@@ -172,8 +173,8 @@ class ExportedModel:
     def _token_prompt(self, question: Question) -> TokenPrompt:
         if question.output == "speech" and self.voice is None:
             raise InputError(f"{_name(question)}: the model has no voice to speak with: it was exported without one")
-        ids, modality = self._read(question.prompt)
-        ids += answer_turn(modality, question.output, question.task, self.vocabulary)
+        ids, modality = self._read(question.prompt, question.task)
+        ids += turn(modality, OUTPUTS[question.output], self.vocabulary, question.task)
         self._require_room(_name(question), len(ids) + question.sampling.max_new_tokens)
         asked = question.output, question.task, self.vocabulary
         return TokenPrompt(np.array(ids), question.sampling, end_ids(*asked), banned_ids(*asked))
@@ -186,11 +187,11 @@ class ExportedModel:
         waves = [spoken(self.voice, segment, Manner()) for segment in said if len(segment.units)]
         return Speech(np.concatenate([np.zeros(0, np.float32), *waves]), self.voice.sample_rate)
 
-    def _read(self, pieces: Sequence[Segment]) -> tuple[list[int], int | None]:
+    def _read(self, pieces: Sequence[Segment], task: Task = "continue") -> tuple[list[int], int | None]:
         """Ids from `<s>` on, and the modality of the last piece."""
         ids, modality = [self.vocabulary.bos], None
         for piece in pieces:
-            ids += turn(modality, _modality(piece), self.vocabulary) + self._ids(piece)
+            ids += turn(modality, _modality(piece), self.vocabulary, task) + self._ids(piece)
             modality = _modality(piece)
         return ids, modality
 

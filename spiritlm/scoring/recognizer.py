@@ -122,10 +122,15 @@ def _whisper(folder: Path) -> Listener:
         raise InputError(f"{folder / 'config.json'}: model_type is {found!r}, expected 'whisper'")
     disable_progress_bar()
     try:
-        model = WhisperForConditionalGeneration.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model, told = WhisperForConditionalGeneration.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
         processor = WhisperProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder}: expected a whole Whisper folder: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{folder}: expected a whole Whisper folder: {reason}") from None
+    if missing := sorted(told["missing_keys"]):
+        raise InputError(f"{folder}: expected a whole Whisper folder: its weights lack {missing[0]}")
     model.to(training_device()).eval()
     english = {"language": "en", "task": "transcribe"} if _is_multilingual(model) else {}
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import soxr
 import torch
+from safetensors import SafetensorError
 
 from spiritlm.errors import InputError
 from spiritlm.inference.request import Speech
@@ -102,27 +102,33 @@ def select_labels(wanted: Sequence[str], known: Sequence[str]) -> tuple[list[int
 
 
 def load_speech_classifier(folder: Path, labels: Sequence[str] | None = None) -> EmotionClassifier:
-    """`labels`: those that it may say, all where None. Raises `InputError` where `folder` holds no classifier of
-    speech, or a label is not of it."""
+    """`labels`: those that it may say; where None all, of a network of transformers those that have a sentiment. Raises
+    `InputError` where `folder` holds no classifier of speech, or a label is not of it."""
     name, config = _described(folder)
     if config.get("type") == "voice-mood":
         small = VoiceMood.from_pretrained(folder)
         return EmotionClassifier(name, small.labels, small.scores, labels)
     _require_sequence_classifier(folder, config, "voice-mood")
     network = HuggingFaceSpeechClassifier(folder)
-    return EmotionClassifier(name, network.labels, network.scores, labels)
+    return EmotionClassifier(name, network.labels, network.scores, labels or _with_a_sentiment(network.labels))
 
 
 def load_text_classifier(folder: Path, labels: Sequence[str] | None = None) -> SentimentClassifier:
-    """`labels`: those that it may say, all where None. Raises `InputError` where `folder` holds no classifier of texts,
-    or a label is not of it."""
+    """`labels`: those that it may say; where None all, of a network of transformers those that have a sentiment. Raises
+    `InputError` where `folder` holds no classifier of texts, or a label is not of it."""
     name, config = _described(folder)
     if config.get("type") == "word-sentiment":
         small = WordSentiment.from_pretrained(folder)
         return SentimentClassifier(name, small.labels, small.scores, labels)
     _require_sequence_classifier(folder, config, "word-sentiment")
     network = HuggingFaceTextClassifier(folder)
-    return SentimentClassifier(name, network.labels, network.scores, labels)
+    return SentimentClassifier(name, network.labels, network.scores, labels or _with_a_sentiment(network.labels))
+
+
+def _with_a_sentiment(known: Sequence[str]) -> list[str] | None:
+    """Those that stand for one, where there are others too."""
+    some = [label for label in known if label.lower() in (*SENTIMENTS, *SENTIMENT_OF_EMOTION)]
+    return some if 0 < len(some) < len(known) else None
 
 
 def _described(folder: Path) -> tuple[str, dict[str, Any]]:
@@ -223,9 +229,7 @@ class HuggingFaceTextClassifier:
 
 
 def _at_16_khz(speech: Speech) -> np.ndarray:
-    wave = np.asarray(speech.wave, np.float32)
-    if speech.sample_rate != SAMPLE_RATE and len(wave):
-        wave = soxr.resample(wave, speech.sample_rate, SAMPLE_RATE)
+    wave = speech.at(SAMPLE_RATE)
     return np.pad(wave, (0, max(0, LEAST_SAMPLES - len(wave))))
 
 
@@ -233,7 +237,7 @@ def _loaded(kind: Any, folder: Path, **options: Any) -> Any:
     """What `kind` of transformers is in `folder`."""
     try:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: expected a whole classifier, with what prepares its input: {reason}") from None
 

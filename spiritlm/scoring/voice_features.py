@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import soxr
 
 from spiritlm.audio.mel import FRAME_RATE, HOP, MELS, SAMPLE_RATE, log_mel
 from spiritlm.inference.request import Speech
@@ -50,9 +49,7 @@ def voice_features(speech: Speech) -> np.ndarray:
 
 def _listened(speech: Speech) -> np.ndarray:
     """At 16 kHz and of one loudness."""
-    wave = np.asarray(speech.wave, np.float64)
-    if speech.sample_rate != SAMPLE_RATE and len(wave):
-        wave = soxr.resample(wave, speech.sample_rate, SAMPLE_RATE)
+    wave = speech.at(SAMPLE_RATE).astype(np.float64)
     wave = np.pad(wave, (0, max(0, round(LEAST * SAMPLE_RATE) - len(wave))))
     wave = wave - wave.mean()
     return wave * LOUDNESS / max(1e-9, float(np.sqrt(np.square(wave).mean())))

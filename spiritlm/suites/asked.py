@@ -65,20 +65,26 @@ class AskedTask:
     note: str = ""
     """Who judges, and what else a figure depends on."""
 
+    @property
+    def is_spoken(self) -> bool:
+        """Whether it wants spoken answers."""
+        return any(item.question.output == "speech" for item in self.items)
+
 
 def ask(model: SpeechTextModel, tasks: Sequence[AskedTask], folder: Path) -> dict[str, dict[str, Any]]:
     """Figures by name of task; writes `FOLDER/items/NAME.jsonl` and spoken answers into `FOLDER/answers/NAME/`.
     Tasks that share their items are asked once. Raises `InputError` where the model cannot be asked an item, or the
     judge cannot hear it."""
-    said: dict[int, Sequence[Answer]] = {}
-    found = {}
+    alike: dict[int, list[AskedTask]] = {}
     for task in tasks:
         if not task.items:
             raise InputError(f"task {task.name}: has no items")
-        if id(task.items) not in said:
-            said[id(task.items)] = model.generate([item.question for item in task.items])
-        found[task.name] = _judged(task, said[id(task.items)], folder)
-    return found
+        alike.setdefault(id(task.items), []).append(task)
+    found: dict[str, dict[str, Any]] = {}
+    for some in alike.values():
+        answers = model.generate([item.question for item in some[0].items])
+        found |= {task.name: _judged(task, answers, folder) for task in some}
+    return {task.name: found[task.name] for task in tasks}
 
 
 def _judged(task: AskedTask, answers: Sequence[Answer], folder: Path) -> dict[str, Any]:

@@ -106,6 +106,7 @@ def _stsp(folder: Path, split: str | None, asking: Asking) -> list[AskedTask]:
 
 def _questions(name: str) -> AskedSuite:
     def read(folder: Path, split: str | None, asking: Asking) -> list[AskedTask]:
+        _no_split(name, split)
         return spoken_qa.read(name, folder, asking.judges, asking.most)
 
     public = (name, f"openaudiobench/eval_datas/{name}", f"eval_datas/{name}")
@@ -113,7 +114,22 @@ def _questions(name: str) -> AskedSuite:
     return AskedSuite(places, read, "spoken questions, short answers")
 
 
+def _voxeval(folder: Path, split: str | None, asking: Asking) -> list[AskedTask]:
+    _no_split("voxeval", split)
+    return [
+        task
+        for shots in asking.numbers(voxeval.SHOTS)
+        for task in voxeval.read(folder, asking.judges, None, shots, asking.most)
+    ]
+
+
+def _no_split(name: str, split: str | None) -> None:
+    if split is not None:
+        raise InputError(f"answers_split = {split!r}: task {name} has no splits to choose from")
+
+
 def _fluency(folder: Path, split: str | None, asking: Asking) -> list[AskedTask]:
+    _no_split("fluency", split)
     return fluency.read("fluency", folder, asking.judges, asking.most or fluency.MOST)
 
 
@@ -138,15 +154,7 @@ ASKED = {
     ),
     "stsp": AskedSuite(("stsp", "stsp_data"), _stsp, "the sentiment of a prompt kept, in all directions"),
     **{name: _questions(name) for name in (*QUESTIONS, *STORY_QUESTIONS)},
-    "voxeval": AskedSuite(
-        ("voxeval", "VoxEval"),
-        lambda folder, split, asking: [
-            task
-            for shots in asking.numbers(voxeval.SHOTS)
-            for task in voxeval.read(folder, asking.judges, None, shots, asking.most)
-        ],
-        "MMLU asked and answered aloud",
-    ),
+    "voxeval": AskedSuite(("voxeval", "VoxEval"), _voxeval, "MMLU asked and answered aloud"),
     "fluency": AskedSuite(("fluency",), _fluency, "perplexity and repetition of what is told on"),
 }
 SPLIT = "dev"
@@ -202,3 +210,9 @@ def read_asked(name: str, root: Path, split: str | None, asking: Asking) -> list
     """The same for a benchmark of answers; `split`: the suite's own choice where None. Raises `InputError` where the
     judge that it needs is not there, too."""
     return ASKED[name].read(folder_of(name, root), split, asking)
+
+
+def lacking_judges(names: Sequence[str], judges: Judges) -> list[str]:
+    """Tasks that suites of these `names` would have if somebody judged them."""
+    found = [f"{name} S>S" for name in names if name in (*QUESTIONS, *STORY_QUESTIONS) and judges.recognizer is None]
+    return found + (["fluency perplexity"] if "fluency" in names and judges.text_model is None else [])

@@ -97,7 +97,12 @@ def _figures(results: Mapping[str, Any]) -> Iterator[Sheet]:
         rows = [[name, f"{row['model']:.3f}", f"{row['unigram']:.3f}"] for name, row in loss.items()]
         yield Sheet("Loss (dev)", "Nats a token.", ["modality", "model", "unigram"], rows)
     if answered := results.get("asked"):
-        yield _answers(answered, apart, results.get("not_asked", ()))
+        yield _answers(answered, apart, [*results.get("not_asked", ()), *results.get("not_judged", ())])
+    if prompts := results.get("stsp_prompts"):
+        rows = [[{"T": "read", "S": "heard"}[kind], percent(found), str(found["n"])] for kind, found in prompts.items()]
+        yield Sheet(
+            "Prompts of STSP as the judges take them", "%, right: more than that no answer is.", ["", "%", "n"], rows
+        )
     if style := results.get("style_consistency"):
         rows = [[told, percent(style[key]), str(style[key]["n"])] for key, told in STYLE_ROWS.items()]
         yield Sheet("Style kept by a continuation (test)", "%.", ["", "%", "stories"], rows)
@@ -125,7 +130,7 @@ def _answers(asked: Mapping[str, Any], apart: Mapping[str, Any] | None, left: Se
         metric = found["metric"]
         cells = [figure_of(found, metric)]
         cells += [figure_of(found.get(key), metric) for key in ("chance", "difference") if shuffled]
-        cells += [figure_of(apart["asked"][name], metric)] if apart else []
+        cells += [figure_of(apart["asked"].get(name), metric)] if apart else []
         counts = [str(found["n"]), str(found["items"]), str(found["skipped"]), found["split"], str(found["version"])]
         rows.append([name, metric, *cells, *counts])
     note = (
@@ -133,7 +138,7 @@ def _answers(asked: Mapping[str, Any], apart: Mapping[str, Any] | None, left: Se
         "n counts answers, items those of one prompt together. Shuffled: the same answers behind other prompts."
     )
     if left:
-        note += f" Not asked, for want of a voice: {', '.join(left)}."
+        note += f" Not asked, for want of a voice or of a judge: {', '.join(left)}."
     return Sheet("Answers", note, [*header, "n", "items", "skipped", "split", "version"], rows)
 
 

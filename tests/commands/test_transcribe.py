@@ -34,7 +34,7 @@ def test_errors_are_one_line(exported: Path, story: Path, tmp_path: Path, run: R
     for arguments, message in (
         ((tmp_path / "none.wav",), "none.wav: expected an audio file"),
         ((story, "--longest", 0), "--longest"),
-        ((noise,), "tokens: at most 256, with the answer, fit"),
+        ((noise,), "tokens, at most 256 fit together with the answer"),
     ):
         code, _, complaint = run("transcribe", *arguments, "--model", exported)
         assert code == 2 and complaint.count("\n") == 1 and message in complaint

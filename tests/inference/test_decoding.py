@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from spiritlm.inference import decoding
 from spiritlm.inference.decoding import TokenPrompt, decode, decode_all, decode_steps
 from spiritlm.inference.request import Sampling, greedy
 
@@ -126,3 +127,28 @@ def test_tokens_come_one_by_one_and_then_the_end(prompts: list[TokenPrompt]) -> 
     steps = list(decode_steps(MODEL, prompts[:3]))
     for number, expected in enumerate(map(step_by_step, prompts[:3])):
         assert [step.id for step in steps if step.request == number] == [*expected, None]
+
+
+def test_a_batch_holds_no_more_tokens_than_it_may(prompts: list[TokenPrompt], monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [ids.tolist() for ids in decode_all(MODEL, prompts)]
+    monkeypatch.setitem(decoding.BATCH_TOKENS, "cpu", 90)
+    rows: list[int] = []
+    hook = MODEL.register_forward_pre_hook(
+        lambda module, _, given: rows.append(len(given["input_ids"])), with_kwargs=True
+    )
+    assert [ids.tolist() for ids in decode_all(MODEL, prompts)] == expected
+    hook.remove()
+    longest = max(len(prompt.ids) + prompt.sampling.max_new_tokens for prompt in prompts)
+    assert 1 < max(rows) <= 90 // min(len(prompt.ids) for prompt in prompts)
+    assert 90 // longest < len(prompts)
+
+
+def test_equally_likely_tokens_do_not_depend_on_the_neighbours() -> None:
+    level = torch.zeros(2, 200, dtype=torch.float64)
+    narrow, wide = Sampling(temperature=1.0, top_p=1.0, top_k=5), Sampling(temperature=1.0, top_p=1.0, top_k=60)
+    for draw in (0.0, 0.3, 0.99):
+        (alone,) = decoding._draw(level[:1], [narrow], [draw]).tolist()
+        both = decoding._draw(level, [narrow, wide], [draw, 0.5]).tolist()
+        assert both[0] == alone < 5
+    cold = Sampling(temperature=1e-310, top_p=1.0)
+    assert decoding._draw(torch.arange(9, dtype=torch.float64)[None], [cold], [0.7]).tolist() == [8]

@@ -170,8 +170,13 @@ def test_tasks_end_their_prompts_as_pairs_of_training_do(model: SpeechTextLM, te
     assert heard[-1] == tagged.marker("[ASR]")
     assert heard[:-1] == other.prompt_ids([SOUND], "speech")
     assert other.prompt_ids(["Tom"], "speech", "read")[-1] == tagged.marker("[TTS]")
+    shown = other.prompt_ids(
+        [SOUND, "Tom went", SOUND], "text", "transcribe"
+    )  # an example is marked as the question is
+    assert shown.count(tagged.marker("[ASR]")) == 2
+    assert shown.count(tagged.opening(SPEECH)[0]) == 2 and tagged.opening(TEXT)[0] not in shown
     assert model.prompt_ids([SOUND], "text", "transcribe") == model.prompt_ids([SOUND], "text")
-    assert other.token_prompt(Request([SOUND], "text", greedy(9), "transcribe")).ends == [
+    assert other.token_prompts([Request([SOUND], "text", greedy(9), "transcribe")])[0].ends == [
         tagged.eos, *tagged.opening(SPEECH),
     ]  # fmt: skip
 
@@ -181,5 +186,36 @@ def test_many_recordings_are_written_down_as_each_alone(model: SpeechTextLM) -> 
     assert model.transcribe(sounds) == [model.transcribe([sound])[0] for sound in sounds]
     (said,) = model.read_aloud(["Tom went to the lake."])
     assert {segment.modality for segment in said} <= {SPEECH}
-    with pytest.raises(InputError, match=r"the prompt has \d+ tokens: at most 256"):
+    with pytest.raises(InputError, match=r"its prompt has \d+ tokens, at most 256"):
         model.transcribe([Speech(np.random.default_rng(0).uniform(-1, 1, 12 * RATE).astype(np.float32), RATE)])
+
+
+def test_texts_parted_by_speech_are_parted_in_a_stream_too(model: SpeechTextLM) -> None:
+    """Whether what parts them is spoken or too short to be."""
+    parted = 0
+    for seed in range(8):
+        request = Request(["Tom"], "any", Sampling(60, temperature=2.0, top_p=1.0, seed=seed))
+        segments = [segment for segment in model.generate(request.prompt, "any", request.sampling) if segment.text]
+        said = "".join(piece.text for piece in model.stream(request))
+        assert said == " ".join(segment.text for segment in segments)
+        parted += len(segments) > 1
+    assert parted
+
+
+def test_a_sound_is_heard_once_however_often_it_is_asked_about(model: SpeechTextLM) -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.heard = 0
+            self.rate, self.sample_rate, self.streams = model.ears.rate, model.ears.sample_rate, model.ears.streams
+
+        def encode_batch(self, waves: list[np.ndarray], rate: int) -> list:
+            self.heard += len(waves)
+            return model.ears.encode_batch(waves, rate)
+
+    ears = Counting()
+    other = SpeechTextLM(model.model, model.vocabulary, ears, model.voice)  # type: ignore[arg-type]
+    requests = [Request(["Tom", SOUND, SOUND], "text", Sampling(3, seed=seed)) for seed in range(5)]
+    assert dict(other.generate_many(requests)).keys() == set(range(5))
+    assert ears.heard == 1
+    other.transcribe([SOUND])
+    assert ears.heard == 2

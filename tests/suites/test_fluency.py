@@ -113,7 +113,7 @@ def test_figures_are_those_of_the_transcripts_and_judges_are_asked_once(folder: 
     assert found["fluency auto-BLEU-2"] == pytest.approx(1 / 4)
     assert found["fluency auto-BLEU-2 SlamKit"] == pytest.approx(1 / 4)
     assert figures(tasks, list(answers)) == found and model.heard == 2  # others may be anything
-    asked = ask(model, tasks[2], tmp_path / "out")
+    asked = ask(model, [tasks[2]], tmp_path / "out")[tasks[2].name]
     assert asked["value"] == pytest.approx(found["fluency perplexity"])
     assert asked["n"] == 4 and "chance" not in asked
 

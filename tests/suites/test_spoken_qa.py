@@ -148,11 +148,11 @@ def test_what_is_right_written_and_spoken(tmp_path: Path, write_tone: Tone) -> N
     model = Says(["He was a KING.", "Fishes, I think", "In the U.S.!"])
     heard, spoken, _ = read("web_questions", folder, Judges(recognizer=model))
     for task in (heard, spoken):
-        figures = ask(model, task, tmp_path / "out")
+        figures = ask(model, [task], tmp_path / "out")[task.name]
         assert (figures["value"], figures["n"], figures["chance"]["value"]) == (2 / 3, 3, 0)
         assert [question.output for question in model.asked] == ["speech" if task is spoken else "text"] * 3
     model.sentences = ["the doctor", "the doctor caught fish", ""]
-    figures = ask(model, spoken, tmp_path / "out")
+    figures = ask(model, [spoken], tmp_path / "out")[spoken.name]
     assert figures["value"] == 2 / 3
     assert figures["chance"]["value"] == pytest.approx((1 / 2 + 0 + 0) / 3)
 

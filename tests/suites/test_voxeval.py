@@ -160,7 +160,7 @@ def test_which_letter_an_answer_says(text: str, letter: str) -> None:
 def test_figures_beside_what_its_letters_are_worth_elsewhere(folder: Path, tmp_path: Path) -> None:
     model = Speaks("The answer is A.", "be", "I do not know", "d", "a cat")
     (task,) = read(folder, Judges(recognizer=model), timbres=["alloy"], shots=1)
-    figures = ask(model, task, tmp_path / "out")
+    figures = ask(model, [task], tmp_path / "out")[task.name]
     assert figures["value"] == pytest.approx(3 / 5)  # A, B and D; no letter, and an article
     assert figures["by"]["subject"]["anatomy"]["value"] == pytest.approx(2 / 3)
     assert figures["chance"]["value"] == pytest.approx((0 + 0 + 0 + 0 + 1 / 4) / 5)
