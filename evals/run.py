@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from spiritlm.config import load_recipe
 from spiritlm.corpus.manifest import read_manifest
@@ -73,7 +73,7 @@ class EvaluateRecipe(JudgedRecipe):
     """For loss and style_consistency; where it is given, trigrams over its documents stand beside all tasks."""
     moods: OptionalInput = None
     """The corpus of a store with style units: whether the model tells on in the mood of what it heard."""
-    shots: tuple[int, ...] = ()
+    shots: tuple[NonNegativeInt, ...] = ()
     """Examples before a question, a task for each number; where empty, what is published of a benchmark."""
     template: Literal["published", "plain"] = "published"
     """How asr and tts show examples."""
@@ -99,6 +99,10 @@ class EvaluateRecipe(JudgedRecipe):
             raise InputError("task style_consistency: expected moods, the corpus of the store")
         if not self.tasks:
             raise InputError("tasks: expected at least one")
+        if self.split is not None and not any(name in SUITES for name in self.names):
+            raise InputError(
+                f"split = {self.split!r}: of benchmarks of pairs only; expected answers_split for these tasks"
+            )
         for folder in self.read_of("data", self.data) if self.data and self.data.is_dir() else []:
             if folder.resolve() in (out := self.out.resolve(), *out.parents):
                 raise InputError(f"out = {self.out}: lies in the benchmark {folder}, which it would change")

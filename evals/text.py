@@ -65,7 +65,6 @@ def _asked(recipe: TextRecipe, model: ExportedModel) -> tuple[dict[str, Any], in
     """What `lm_eval` says, as JSON, and how many texts did not fit. Raises `InputError` where lm-eval is not installed,
     for a task that it does not know, and for one whose files or data cannot be used."""
     try:
-        from jinja2 import TemplateError
         from lm_eval import simple_evaluate  # seconds to import
         from lm_eval.tasks import TaskManager
         from lm_eval.utils import handle_non_serializable
@@ -84,7 +83,9 @@ def _asked(recipe: TextRecipe, model: ExportedModel) -> tuple[dict[str, Any], in
         found = simple_evaluate(
             harness, tasks=list(recipe.tasks), task_manager=known, num_fewshot=recipe.few_shot, limit=recipe.limit
         )
-    except (OSError, LookupError, ValueError, TemplateError) as error:  # data that is absent; fields that it has not
+    except InputError:
+        raise
+    except Exception as error:  # lm-eval and datasets raise all kinds for data and task files that cannot be used
         said = next(iter(str(error).splitlines()), "")
         raise InputError(f"tasks {', '.join(recipe.tasks)}: {type(error).__name__}: {said}") from error
     assert found is not None

@@ -26,7 +26,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--text", action=_Piece, metavar="TEXT", help="a written piece of the prompt")
     parser.add_argument("--speech", action=_Piece, metavar="WAV", help="a spoken piece of the prompt")
     parser.add_argument("--prompts", type=Path, metavar="FILE.jsonl", help="many prompts, one a line, in place of one")
-    parser.add_argument("--output", choices=("text", "speech", "any"), default="any", help="what to answer in")
+    parser.add_argument(
+        "--output", choices=("text", "speech", "any"), default="any", help="what to answer in (%(default)s)"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -38,11 +40,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print every answer as one line of JSON, and nothing else")
     parser.add_argument("--stream", action="store_true", help="say a single answer while it is made, and how soon")
     add_voice(parser)
-    parser.add_argument("--max-new-tokens", type=int, default=200)
+    parser.add_argument("--max-new-tokens", type=int, default=200, help="of an answer, at most (%(default)s)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token (%(default)g)")
     parser.add_argument("--top-p", type=float, default=0.95, help="among the likeliest of this share (%(default)g)")
     parser.add_argument("--top-k", type=int, default=0, help="among so many of the likeliest; 0: all (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="answers made together, at most (%(default)s)")
     parser.set_defaults(run=run, prompt=())
     return parser
@@ -60,8 +62,9 @@ class _Piece(argparse.Action):
 def run(options: argparse.Namespace) -> None:
     options.out = options.out.with_suffix("") if options.out.suffix in (".txt", ".wav", ".html") else options.out
     require_writable(options.out)
-    if options.n < 1 or options.batch_size < 1:
-        raise InputError(f"--n {options.n}, --batch-size {options.batch_size}: expected at least 1")
+    for name, value in (("--n", options.n), ("--batch-size", options.batch_size)):
+        if value < 1:
+            raise InputError(f"{name} {value}: expected at least 1")
     if options.prompts and options.prompt:
         raise InputError("--prompts: expected it, or --text and --speech, not both")
     if options.stream and (options.n > 1 or options.prompts or options.json):
@@ -100,18 +103,16 @@ def _answers(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     else:
         prompt = continuations.read_pieces(options.prompt)
         asked = [continuations.Asked("", options.prompt, Request(prompt, options.output, sampling))]
+    asked = continuations.repeated(asked, options.n)
+    continuations.require_free(asked, options.out)
     if options.stream:
         row = continuations.stream(model, asked[0], manner, options.out)
-        first = row["first_sound"]
-        print(
-            "no sound" if first is None else f"first sound after {1000 * first:.0f} ms, all after {row['took']:.1f} s"
-        )
+        if row["first_sound"] is not None:
+            print(f"first sound after {1000 * row['first_sound']:.0f} ms, all after {row['took']:.1f} s")
         print(f"page: {continuations.save_page([row], options.out)}")
         yield row
         return
-    rows = continuations.answer(
-        model, continuations.repeated(asked, options.n), manner, options.out, options.batch_size
-    )
+    rows = continuations.answer(model, asked, manner, options.out, options.batch_size)
     for row in rows:
         print(f"{row['name']}: {row['transcript']}" if row["name"] else row["transcript"])
         if row["wav"]:

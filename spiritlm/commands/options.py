@@ -33,7 +33,11 @@ def add_voice(command: argparse.ArgumentParser) -> None:
 
 def require_writable(out: Path) -> None:
     """Raises `InputError` where no file can be written beside `out`."""
+    if not out.name:
+        raise InputError(f"--out {str(out)!r}: expected a name for the files of the answer")
     folder = out.resolve().parent
+    if not folder.is_dir():
+        raise InputError(f"--out {out}: {folder} is not there")
     for suffix in SUFFIXES:
         if (taken := out.with_name(out.name + suffix)).is_dir():
             raise InputError(f"--out {out}: {taken} is a folder")

@@ -55,7 +55,11 @@ def read_prompts(path: Path, output: Output, sampling: Sampling) -> list[Asked]:
     if not path.is_file():
         raise InputError(f"{path}: expected a file of JSON lines, one a prompt")
     found: dict[str, Asked] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
+    try:
+        rows = list(read_jsonl(path))
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: expected JSON lines in UTF-8") from None
+    for number, row in enumerate(rows, start=1):
         where = f"{path}, line {number}"
         if not isinstance(row, dict):
             raise InputError(f"{where}: expected an object with id, prompt and output, found {str(row)[:60]}")
@@ -69,7 +73,11 @@ def read_prompts(path: Path, output: Output, sampling: Sampling) -> list[Asked]:
         if wanted not in get_args(Output):
             raise InputError(f"{where}: output {wanted!r}: expected one of {', '.join(get_args(Output))}")
         pieces = _pieces(row.get("prompt"), where, path.parent)
-        found[name] = Asked(name, pieces, Request(read_pieces(pieces), wanted, sampling))
+        try:
+            prompt = read_pieces(pieces)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        found[name] = Asked(name, pieces, Request(prompt, wanted, sampling))
     if not found:
         raise InputError(f"{path}: holds no prompt")
     return list(found.values())
@@ -89,6 +97,18 @@ def _pieces(told: Any, where: str, beside: Path) -> list[tuple[str, str]]:
             raise InputError(f"{where}: prompt: {kind}: expected words or a path, found {str(value)[:60]!r}")
         pieces.append((kind, str(beside / value) if kind == "speech" else value))
     return pieces
+
+
+def require_free(asked: Sequence[Asked], out: Path) -> None:
+    """Raises `InputError` where an answer would take the place of a sound of a prompt, or of one that no earlier answer
+    has left."""
+    heard = {Path(value).resolve() for one in asked for kind, value in one.pieces if kind == "speech"}
+    for one in asked:
+        txt, wav = _files(one, out)
+        if wav.resolve() in heard:
+            raise InputError(f"--out {out}: {wav} is in the prompt and would be replaced; expected another name")
+        if wav.exists() and not txt.exists():
+            raise InputError(f"--out {out}: {wav} is there and no answer ({txt.name} is not); expected another name")
 
 
 def repeated(asked: Sequence[Asked], n: int) -> list[Asked]:
@@ -164,8 +184,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
 
 def _written(model: SpeechTextLM, asked: Asked, text: str, wave: np.ndarray, out: Path) -> dict[str, Any]:
     """Files that an earlier answer of the same name left are replaced or removed."""
-    base = out.with_name(f"{out.name}-{asked.name}".removesuffix("-"))
-    txt, wav = (base.with_name(f"{base.name}{suffix}") for suffix in (".txt", ".wav"))
+    txt, wav = _files(asked, out)
     write_text(txt, text + "\n")
     wav.unlink(missing_ok=True)
     if len(wave) and model.voice is not None:
@@ -180,6 +199,12 @@ def _written(model: SpeechTextLM, asked: Asked, text: str, wave: np.ndarray, out
         "wav": str(wav) if len(wave) else None,
         "seconds": round(_seconds(model, wave), 3),
     }
+
+
+def _files(asked: Asked, out: Path) -> tuple[Path, Path]:
+    """Text and sound of an answer."""
+    name = f"{out.name}-{asked.name}".removesuffix("-")
+    return out.with_name(f"{name}.txt"), out.with_name(f"{name}.wav")
 
 
 def _seconds(model: SpeechTextLM, wave: np.ndarray) -> float:

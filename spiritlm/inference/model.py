@@ -92,6 +92,9 @@ class SpeechTextLM:
 
     def _prompts(self, requests: Sequence[Request]) -> list[list[int]]:
         """Of each request; every sound is heard once."""
+        for request in requests:
+            if isinstance(request.prompt, str) or not all(isinstance(piece, str | Speech) for piece in request.prompt):
+                raise InputError("a prompt: expected a list of text (str) and Speech, as Speech.read(path) gives it")
         pieces = {id(piece): piece for request in requests for piece in request.prompt if isinstance(piece, Speech)}
         heard = dict(zip(pieces, self._hear(list(pieces.values())), strict=True))
         return [self._prompt(request, heard) for request in requests]
@@ -201,6 +204,8 @@ class SpeechTextLM:
 
     def transcribe(self, recordings: Sequence[Speech], batch_size: int = BATCH_SIZE) -> list[str]:
         """What is said in each, by the likeliest tokens. Raises `InputError` for one that does not fit the context."""
+        if isinstance(recordings, Speech) or not all(isinstance(recording, Speech) for recording in recordings):
+            raise InputError("transcribe: expected a list of Speech, as Speech.read(path) gives it")
         return [self._text(segments) for segments in self._tasks(recordings, "text", "transcribe", batch_size)]
 
     def read_aloud(self, texts: Sequence[str], batch_size: int = BATCH_SIZE) -> list[list[Segment]]:

@@ -36,7 +36,9 @@ class Speech(NamedTuple):
         return cls(read_audio(path, sample_rate), sample_rate)
 
     def at(self, sample_rate: int) -> np.ndarray:
-        """The wave at another rate, float32 `[samples]`."""
+        """The wave at another rate, float32 `[samples]`. Raises `InputError` where it is not of floats."""
+        if self.wave.dtype.kind != "f":
+            raise InputError(f"a wave of {self.wave.dtype}: expected float32 in [-1, 1]")
         if self.sample_rate == sample_rate or not len(self.wave):
             return np.asarray(self.wave, np.float32)
         return soxr.resample(np.asarray(self.wave, np.float32), self.sample_rate, sample_rate)

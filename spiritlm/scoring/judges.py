@@ -138,5 +138,5 @@ class JudgedRecipe(StageRecipe):
 
 def _required(judge: Judge | None, task: str, name: str) -> Judge:
     if judge is None:
-        raise InputError(f"task {task}: expected judges.{name}, who judges its answers")
+        raise InputError(f"task {task}: nobody judges its answers, expected {name} (docs/evals-answers.md)")
     return judge

@@ -31,14 +31,14 @@ def drawn(pool: Sequence[T], count: int, key: str, name: str) -> list[T]:
     Raises `InputError` where `pool`, of what `name` says, has fewer.
     """
     if len(pool) < count:
-        raise InputError(f"{name}: expected {count} examples, found {len(pool)}")
+        raise InputError(f"{name}: expected {count} examples, found {len(pool)}; shots says how many")
     return random.Random(key).sample(pool, count)
 
 
 def balanced(groups: Mapping[str, Sequence[T]], count: int, key: str, name: str) -> list[T]:
     """As `drawn`, from all groups as many, give or take one, while they last; in an order that says nothing."""
     if (there := sum(map(len, groups.values()))) < count:
-        raise InputError(f"{name}: expected {count} examples, found {there}")
+        raise InputError(f"{name}: expected {count} examples, found {there}; shots says how many")
     rng, wanted = random.Random(key), dict.fromkeys(groups, 0)
     while left := count - sum(wanted.values()):
         not_yet = [group for group in groups if wanted[group] < len(groups[group])]

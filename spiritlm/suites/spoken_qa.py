@@ -22,6 +22,7 @@ so its figures are not these; reasoning_qa and alpaca_eval, which nothing else c
 
 from __future__ import annotations
 
+import ast
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -202,5 +203,17 @@ def _asked(path: Path, rows: Sequence[Row], layout: Columns, sounds: Path, recor
 
 def _accepted(row: Row, layout: Columns) -> tuple[str, ...]:
     told = ((row[column], between) for column, between in layout.answers.items())
-    answers = (answer for cell, between in told for answer in (cell.split(between) if between else [cell]))
+    answers = (answer for cell, between in told for answer in _several(cell, between))
     return tuple(dict.fromkeys(words for answer in answers if (words := plain(answer))))
+
+
+def _several(cell: str, between: str) -> list[str]:
+    """Accepted answers of a cell: a list as JSON or Python write it, or what `between` parts."""
+    if cell.lstrip().startswith("["):
+        try:
+            found = ast.literal_eval(cell.strip())
+        except (ValueError, SyntaxError):
+            found = None
+        if isinstance(found, list):
+            return [str(answer) for answer in found]
+    return cell.split(between) if between else [cell]

@@ -92,6 +92,24 @@ def test_streamed(exported: Path, tmp_path: Path, run: Run) -> None:
     assert streamed == pytest.approx(soundfile.read(tmp_path / "s.wav")[0], abs=1e-4)
 
 
+def test_no_recording_of_ones_own_is_replaced(exported: Path, story: Path, tmp_path: Path, run: Run) -> None:
+    own = tmp_path / "told.wav"
+    shutil.copy(story, own)
+    asked = ("generate", "--model", exported, "--output", "text", "--out", tmp_path / "told", "--max-new-tokens", 5)
+    for prompt in (("--speech", own), ("--text", "Tom"), ("--speech", own, "--stream")):
+        code, _, complaint = run(*asked, *prompt)
+        assert code == 2 and complaint.count("\n") == 1 and "told.wav is" in complaint
+    (tmp_path / "told.txt").write_text("an answer")
+    assert run(*asked, "--text", "Tom")[0] == 0 and not own.exists()
+    shutil.copy(story, tmp_path / "x-a.wav")
+    line = json.dumps({"id": "a", "prompt": [{"speech": "x-a.wav"}]})
+    (tmp_path / "p.jsonl").write_text(line + "\n")
+    code, _, complaint = run(
+        "generate", "--model", exported, "--prompts", tmp_path / "p.jsonl", "--out", tmp_path / "x"
+    )
+    assert code == 2 and "x-a.wav is in the prompt" in complaint
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -107,9 +125,10 @@ def test_streamed(exported: Path, tmp_path: Path, run: Run) -> None:
         (("--text", "Tom", "--n", "0"), "--n 0"),
         (("--text", "Tom", "--stream", "--n", "2"), "--stream: expected one prompt"),
         (("--text", "Tom", "--model", "nowhere"), "nowhere: expected the folder of an exported model"),
-        (("--text", "Tom", "--out", "no/where"), "is not a folder that can be written"),
+        (("--text", "Tom", "--out", "no/where"), "is not there"),
         (("--text", "Tom", "--prompts", "x.jsonl"), "not both"),
         (("--prompts", "x.jsonl"), "x.jsonl: expected a file of JSON lines"),
+        (("--text", "Tom", "--out", "."), "expected a name for the files"),
     ],
 )
 def test_errors_are_one_line(

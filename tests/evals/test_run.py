@@ -152,6 +152,17 @@ def test_settings_that_are_absent(run: Run, exported: Path, data: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_split_of_pairs_is_none_of_answers(run: Run, exported: Path, data: Path, tmp_path: Path) -> None:
+    for overrides, message in (
+        (("--tasks", "asr", "--split", "dev-clean"), "expected answers_split for these tasks"),
+        (("--tasks", "asr", "shots=[-1]"), "shots"),
+        (("--tasks", "tts", "recognizer=ctc"), "recognizer_folder = None: expected a folder for 'ctc'"),
+    ):
+        code, said = run(exported, *overrides, "--data", data, "--out", tmp_path / "out")
+        assert code == 2 and message in said and said.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
 def test_what_is_not_asked_does_not_count(run: Run, exported: Path, data: Path) -> None:
     """Neither another benchmark beside nor the results themselves; another recording does."""
     arguments = (exported, "--tasks", "swuggy_text", "--data", data, "--out", data / "results")

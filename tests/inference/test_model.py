@@ -219,3 +219,14 @@ def test_a_sound_is_heard_once_however_often_it_is_asked_about(model: SpeechText
     assert ears.heard == 1
     other.transcribe([SOUND])
     assert ears.heard == 2
+
+
+def test_what_is_no_prompt_is_refused_with_what_is_one(model: SpeechTextLM, tmp_path: Path) -> None:
+    for wrong in ("Tom went", [tmp_path / "story.wav"], [3]):
+        with pytest.raises(InputError, match=r"expected a list of text \(str\) and Speech"):
+            model.generate(wrong, "text", greedy(3))  # type: ignore[arg-type]
+    for wrong in (SOUND, ["story.wav"]):
+        with pytest.raises(InputError, match="expected a list of Speech"):
+            model.transcribe(wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="a wave of int16: expected float32"):
+        model.transcribe([Speech((SOUND.wave * 32767).astype(np.int16), RATE)])

@@ -31,7 +31,7 @@ def test_classifiers_come_from_one_folder_or_each_from_its_own(tmp_path: Path) -
     judges = recipe(text_classifier=str(tmp_path / "one")).judges()
     assert judges.speech_classifier is None and judges.recognizer is None
     assert judges.sentiment("stsp")(["a happy day", "a sad day"]) == ["positive", "negative"]
-    with pytest.raises(InputError, match=r"task tts: expected judges\.recognizer, who judges its answers"):
+    with pytest.raises(InputError, match=r"task tts: nobody judges its answers, expected recognizer"):
         judges.hear("tts")
     with pytest.raises(InputError, match="speech_classifier"):
         recipe(classifiers=str(tmp_path), text_classifier=str(tmp_path / "one")).judges()

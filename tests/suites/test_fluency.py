@@ -159,7 +159,7 @@ def test_repetition_by_trying_all_pairs_of_places(words: list[str]) -> None:
 
 
 def test_folders_and_judges_that_do_not_serve(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"task fluency: expected judges\.recognizer"):
+    with pytest.raises(InputError, match=r"task fluency: nobody judges its answers, expected recognizer"):
         read("fluency", folder, Judges(text_model=Words()))
     for path in folder.rglob("*.*"):
         if path.name not in ("2.wav", "notes.txt"):

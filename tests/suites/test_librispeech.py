@@ -257,7 +257,7 @@ def test_what_is_not_whole(folder: Path, spoil: Callable[[Path], object], split:
 
 
 def test_what_is_not_there(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(InputError, match=r"task tts test-clean: expected judges\.recognizer"):
+    with pytest.raises(InputError, match=r"task tts test-clean: nobody judges its answers, expected recognizer"):
         librispeech.read("tts", folder, None, NOBODY)
     (tmp_path / "empty/dev").mkdir(parents=True)
     with pytest.raises(InputError, match=r"empty: expected test-clean, test-other or dev-\.\.\., it has dev$"):

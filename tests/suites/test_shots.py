@@ -26,7 +26,7 @@ def test_each_item_has_examples_of_its_own() -> None:
     assert found["a"] == drawn(pool, 5, "0-a", "dev") != found["b"]
     assert drawn(pool, 5, "1-a", "dev") != found["a"]
     assert all(len(set(examples)) == 5 for examples in found.values())
-    with pytest.raises(InputError, match=r"^dev: expected 41 examples, found 40$"):
+    with pytest.raises(InputError, match=r"^dev: expected 41 examples, found 40; shots says how many$"):
         drawn(pool, 41, "0-a", "dev")
 
 
@@ -39,7 +39,7 @@ def test_as_many_of_every_group() -> None:
         for small, large in (("b", "a"), ("b", "c"), ("c", "a")):  # a group is left behind when it is used up only
             assert of[small] >= min(len(groups[small]), of[large] - 1)
     assert len({balanced(groups, 3, f"{seed}", "train")[0][0] for seed in range(30)}) == 3
-    with pytest.raises(InputError, match=r"^train: expected 16 examples, found 15$"):
+    with pytest.raises(InputError, match=r"^train: expected 16 examples, found 15; shots says how many$"):
         balanced(groups, 16, "", "train")
 
 

@@ -10,7 +10,7 @@ from spiritlm.inference.request import Speech
 from spiritlm.scoring.judges import Judges
 from spiritlm.scoring.protocol import Answer, Question, Request, Score, Sound
 from spiritlm.suites.asked import ask
-from spiritlm.suites.spoken_qa import containment_judge, plain, read, transcripts
+from spiritlm.suites.spoken_qa import _several, containment_judge, plain, read, transcripts
 
 Tone = Callable[[Path, float], Path]
 ROWS = {
@@ -167,6 +167,19 @@ def test_the_rule() -> None:
         "banana": "banana",
     }.items():
         assert plain(text) == words
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("garden; the carrot", ["garden", " the carrot"]),
+        ('["garden", "the carrot"]', ["garden", "the carrot"]),
+        ("['garden', 'the carrot']", ["garden", "the carrot"]),
+        ("[sic] garden", ["[sic] garden"]),
+    ],
+)
+def test_several_answers_of_a_cell(cell: str, expected: list[str]) -> None:
+    assert _several(cell, ";") == expected
 
 
 def test_nothing_heard_and_one_question_alone(tmp_path: Path, write_tone: Tone) -> None:

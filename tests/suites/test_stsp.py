@@ -262,7 +262,7 @@ def test_what_cannot_be_asked(folder: Path, tmp_path: Path) -> None:
         (lambda: read(folder, "dev", JUDGES), r"expected .*expresso_asr\.dev\.jsonl or .*, found none of them"),
         (lambda: read(folder, None, JUDGES, shots=9), "stsp T>T 9-shot: expected 9 examples, found 6"),
         (lambda: read(folder, None, JUDGES, repetitions=0), "repetitions 0"),
-        (lambda: read(folder, None, Judges(text_classifier=WordJudge())), "expected judges.speech_classifier"),
+        (lambda: read(folder, None, Judges(text_classifier=WordJudge())), "expected speech_classifier"),
         (
             lambda: read(folder, None, replace(JUDGES, speech_classifier=strange)),
             "'LABEL_0' stands",

@@ -188,7 +188,7 @@ def test_folders_that_cannot_be_used_are_one_line(folder: Path, tmp_path: Path) 
 
     refused(r"has no timbre 'aloy', it has alloy, alloy_noise; the nearest is 'alloy'", timbres=["aloy"])
     refused(r"00000002_question\.mp3: absent, expected examples 0 to 2", shots=3)
-    with pytest.raises(InputError, match=r"voxeval S>S: expected judges\.recognizer"):
+    with pytest.raises(InputError, match=r"voxeval S>S: nobody judges its answers, expected recognizer"):
         read(folder, Judges())
     with pytest.raises(InputError, match="expected test/ with tables and recordings"):
         read(tmp_path / "test", JUDGES)
