@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains a small interleaved speech-text model on speech that it makes itself, and lets it speak: one command.
-#   bash launch/quickstart.sh          the quickstart, at most 15 minutes on 2 cores
+#   bash launch/quickstart.sh          the quickstart, some 30 minutes on 2 cores
 #   bash launch/quickstart.sh --expressive   the same, then again with pitch and style beside the units
 #   bash launch/quickstart.sh demo     the same path, larger (also launch/demo.sh)
 set -euo pipefail
