@@ -11,9 +11,6 @@ Out: `results.json`, `results.md`, `results.html`, what was said of every item i
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,13 +19,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from spiritlm.config import load_recipe
 from spiritlm.corpus.manifest import read_manifest
 from spiritlm.corpus.store import DocumentStore
 from spiritlm.errors import InputError
 from spiritlm.inference.decoding import decode_all
 from spiritlm.run.files import write_json, write_text
-from spiritlm.run.program import guarded, run_stage
+from spiritlm.run.program import run_on_model
 from spiritlm.run.stage import Folder, OptionalFolder, OptionalInput, Stage, is_main_process
 from spiritlm.scoring.judges import JudgedRecipe
 from spiritlm.scoring.models import CHECKPOINTS, ExportedModel
@@ -237,30 +233,13 @@ def _rounded(found: Mapping[str, Any] | None) -> list[float | None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL|RUN|RECIPE.toml", help="what to evaluate, or recipe (TOML)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
-    parser.add_argument(
-        "--tasks", metavar="NAME,NAME", help=f"of {', '.join([*SUITES, *ASKED, *GROUPS, *STORE_TASKS])}"
-    )
-    parser.add_argument("--data", help="folder of the benchmarks")
-    parser.add_argument("--split", help="of the benchmarks of pairs that have several (default: dev, or the only one)")
-    parser.add_argument("--out", help="folder of the results")
-    parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
-    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
-    options = parser.parse_intermixed_args()
-
-    def work() -> None:
-        given = {name: getattr(options, name) for name in ("data", "split", "out")}
-        given["tasks"] = [name.strip() for name in options.tasks.split(",")] if options.tasks else None
-        path = options.model if options.model.suffix == ".toml" else None
-        if path is None:
-            given["model"] = str(options.model)
-        overrides = [f"{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
-        recipe = load_recipe(EvaluateRecipe, path, [*overrides, *options.overrides])
-        run_stage(Stage("evaluate", recipe), recipe, run, options.dry_run)
-
-    sys.exit(guarded(work, options.debug))
+    options = {
+        "tasks": f"NAME,NAME of {', '.join([*SUITES, *ASKED, *GROUPS, *STORE_TASKS])}",
+        "data": "folder of the benchmarks",
+        "split": "of the benchmarks of pairs that have several (default: dev, or the only one)",
+        "out": "folder of the results",
+    }
+    run_on_model("evaluate", EvaluateRecipe, run, __doc__, "MODEL|RUN|RECIPE.toml", options)
 
 
 if __name__ == "__main__":

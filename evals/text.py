@@ -11,19 +11,15 @@ Out: `results.json`, as `lm_eval` writes it, with the digests of the model; ever
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 
-from spiritlm.config import load_recipe
 from spiritlm.errors import InputError
 from spiritlm.run.files import write_json, write_jsonl
-from spiritlm.run.program import guarded, print_columns, run_stage
+from spiritlm.run.program import print_columns, run_on_model
 from spiritlm.run.ranks import world_size
 from spiritlm.run.stage import Folder, OptionalFolder, Stage, StageRecipe
 from spiritlm.scoring.models import ExportedModel
@@ -108,27 +104,12 @@ def _columns(results: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, metavar="MODEL|RECIPE.toml", help="what to evaluate, or recipe (TOML)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
-    parser.add_argument("--tasks", metavar="NAME,NAME", help="of lm-eval, or of --include")
-    parser.add_argument("--include", metavar="DIR", help="folder of task files (YAML) of your own")
-    parser.add_argument("--out", help="folder of the results")
-    parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
-    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
-    options = parser.parse_intermixed_args()
-
-    def work() -> None:
-        given: dict[str, Any] = {name: getattr(options, name) for name in ("include", "out")}
-        given["tasks"] = [name.strip() for name in options.tasks.split(",")] if options.tasks else None
-        path = options.model if options.model.suffix == ".toml" else None
-        if path is None:
-            given["model"] = str(options.model)
-        overrides = [f"{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
-        recipe = load_recipe(TextRecipe, path, [*overrides, *options.overrides])
-        run_stage(Stage("text tasks", recipe), recipe, run, options.dry_run)
-
-    sys.exit(guarded(work, options.debug))
+    options = {
+        "tasks": "NAME,NAME of lm-eval, or of --include",
+        "include": "folder of task files (YAML) of your own",
+        "out": "folder of the results",
+    }
+    run_on_model("text tasks", TextRecipe, run, __doc__, "MODEL|RECIPE.toml", options)
 
 
 if __name__ == "__main__":

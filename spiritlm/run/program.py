@@ -10,6 +10,7 @@ trace.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -55,6 +56,39 @@ def run_program(
         run_stage(Stage(name, recipe), recipe, run, options.dry_run)
 
     sys.exit(guarded(work, options.debug))
+
+
+def run_on_model(
+    name: str,
+    recipe_class: type[R],
+    run: Callable[[R, Stage], dict[str, Any]],
+    description: str | None,
+    model: str,
+    options: Mapping[str, str],
+) -> None:
+    """The same for a stage that asks a model: in the place of a recipe the folder of the model may be given, called
+    `model`, and what is said of it in `options`, help by name; several of `tasks` are parted by commas."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, metavar=model, help="what to evaluate, or recipe (TOML)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe values to replace")
+    for option, told in options.items():
+        parser.add_argument(f"--{option}", help=told)
+    parser.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
+    parser.add_argument("--debug", action="store_true", help="show the trace of an error")
+    asked = parser.parse_intermixed_args()
+
+    def work() -> None:
+        given: dict[str, Any] = {option: getattr(asked, option) for option in options}
+        if given["tasks"]:
+            given["tasks"] = [task.strip() for task in given["tasks"].split(",")]
+        path = asked.model if asked.model.suffix == ".toml" else None
+        if path is None:
+            given["model"] = str(asked.model)
+        overrides = [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]
+        recipe = load_recipe(recipe_class, path, [*overrides, *asked.overrides])
+        run_stage(Stage(name, recipe), recipe, run, asked.dry_run)
+
+    sys.exit(guarded(work, asked.debug))
 
 
 def run_stage(stage: Stage, recipe: R, run: Callable[[R, Stage], dict[str, Any]], dry_run: bool) -> None:
